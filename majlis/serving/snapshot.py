@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from ..errors import Conflict, Invalid, NotFound, Tampered
 
 # %% ../../nbs/54_serving_snapshot.ipynb #4498563b
-PAYLOAD_TYPE = "application/vnd.majlis.snapshot+json"  # what the signature covers besides the bytes: no release can pose as one
+PAYLOAD_TYPE = "application/vnd.majlis.snapshot+json"  # signed with the bytes: no release can pose as one
 LOCATION = Path("gateway") / "snapshot.json"  # below the workbench's home
 
 
@@ -168,8 +168,8 @@ def fits(key: ec.EllipticCurvePublicKey, signature: bytes, signed: bytes) -> boo
 def publish(path: Path, snapshot: Snapshot, private_key: Path) -> None:
     """Sign `snapshot` with the PEM key at `private_key` and put it at `path` in one step.
 
-    Raises Conflict when the snapshot that lies there is as new or newer. A file that this key did not sign protects
-    nothing and is replaced.
+    Raises Conflict when the snapshot that lies there is as new or newer. A file that this key did not sign
+    protects nothing and is replaced.
     """
     key = signing_key(private_key)
     try:
@@ -187,7 +187,7 @@ def publish(path: Path, snapshot: Snapshot, private_key: Path) -> None:
 def load(path: Path, public_key: Path, newest: int = 0) -> Snapshot:
     """The snapshot at `path`, verified with the PEM key at `public_key`.
 
-    Raises NotFound when there is none, Tampered when the signature does not fit or the serial is below `newest`.
+    Raises NotFound when there is none, Tampered when the signature does not fit or the serial went back.
     """
     try:
         envelope = path.read_bytes()
@@ -210,7 +210,7 @@ def decode(payload: bytes, newest: int = 0) -> Snapshot:
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Put `content` at `path` so that readers, and a machine that loses power, see all of it or none of it."""
+    """Put `content` at `path` so that readers see all of it or none of it, even after a power cut."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
