@@ -1,6 +1,7 @@
-"""Check what nbdev does not: that notebooks and modules belong to each other, and that imports only lead down.
+"""Check what nbdev does not: that notebooks and modules belong together, and imports only lead down.
 
-Run from the project's root: `python tools/check_house.py`. Prints one line per fault and exits 1 when there is any.
+Run from the project's root: `python tools/check_house.py`.
+Prints one line per fault and exits 1 when there is any.
 """
 
 import ast
@@ -47,7 +48,8 @@ def pairing() -> Iterator[str]:
             yield f"{notebook}: no `#| default_exp`, so nothing is exported; add it to the first code cell"
         else:
             exports[found[1]] += 1
-    yield from (f"{name}: {count} notebooks export it; keep one" for name, count in exports.items() if count > 1)
+    twice = {name: count for name, count in exports.items() if count > 1}
+    yield from (f"{name}: {count} notebooks export it; keep one" for name, count in twice.items())
     for module in modules():
         name = ".".join(module.relative_to(LIBRARY).with_suffix("").parts)
         if module.name != "__init__.py" and name not in exports:

@@ -13,7 +13,7 @@ from nbdev.serve import proc_nbs
 
 
 def flatten(path: Path) -> None:
-    """Replace nbdev's Quarto front matter and `show_doc` cells in the notebook at `path` with plain markdown."""
+    """Replace nbdev's Quarto front matter and `show_doc` cells in the notebook at `path` by markdown."""
     nb = read_nb(path)
     meta = nb_frontmatter(nb)
     title = f"# {meta['title']}\n\n> {meta.get('description', '')}"
