@@ -75,7 +75,9 @@ def authorise(who: Principal, kind: str, method: str) -> None:
     who.require(Scope.DEVELOP)
 
 # %% ../../nbs/76_control_tracking_app.ipynb #0cc71d1b
-LOCATION_KEYS = ("artifact_location", "artifact_uri", "source")
+LOCATION_KEYS = frozenset(
+    {"artifactlocation", "artifacturi", "source"}
+)  # as MLflow reads them, whatever the case
 OWN_SCHEME = "mlflow-artifacts:"
 
 
@@ -83,11 +85,13 @@ def refuse_foreign_location(body: bytes) -> None:
     """`Invalid` when a JSON request names a place for artifacts other than this server's own."""
     try:
         content = json.loads(body or b"{}")
+        content = json.loads(content) if isinstance(content, str) else content  # MLflow decodes twice, too
     except ValueError:
         return  # not JSON: MLflow's to refuse
-    for key in LOCATION_KEYS if isinstance(content, dict) else ():
-        place = content.get(key)
-        if isinstance(place, str) and place and not place.startswith(OWN_SCHEME):
+    for key, place in content.items() if isinstance(content, dict) else ():
+        if key.replace("_", "").lower() not in LOCATION_KEYS or not place:
+            continue
+        if not (isinstance(place, str) and place.startswith(OWN_SCHEME)):
             raise Invalid(
                 f"{key}={place!r} is not a place for artifacts here",
                 remedy=f"Leave {key} out: artifacts are kept by this server ({OWN_SCHEME}/...).",
