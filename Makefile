@@ -1,0 +1,43 @@
+# One script for each task; CI runs the same targets.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+unexport PYTHONDONTWRITEBYTECODE # imports would be compiled again at every start
+export PYTHON
+BIN := .venv/bin
+
+.PHONY: help setup up demo test check export docs bench clean
+
+help: ## List the targets
+	@grep -E '^[a-z]+:.*## ' Makefile | awk 'BEGIN{FS=":.*## "}{printf "  make %-8s %s\n",$$1,$$2}'
+
+setup: ## Set everything up inside this folder
+	@tools/setup.sh
+
+up: setup ## Start the workbench, run the flight-delay pipeline, say where to click; Ctrl-C stops it
+	@$(BIN)/python -m hub_config.workbench up
+
+demo: setup ## The same, then verify every step and exit
+	@$(BIN)/python -m hub_config.workbench demo
+
+test: ## Set up what the tests need and run them all
+	@tools/setup.sh test
+	@$(BIN)/python -m pytest
+
+export: setup ## Format the notebooks and write the library from them
+	@$(BIN)/ruff format --quiet nbs
+	@$(BIN)/nbdev-clean
+	@$(BIN)/nbdev-export
+
+check: setup ## What CI's static part runs: format, lint, types, notebooks against the library
+	@PATH="$(CURDIR)/$(BIN):$$PATH" tools/check.sh
+
+docs: setup ## Build the notebooks into a site (_docs/)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/docs.py
+	@$(BIN)/mkdocs build --quiet
+	@echo "docs: _docs/index.html"
+
+bench: setup ## Measure against peers, side by side
+	@$(BIN)/python -m pytest tests/bench --benchmark -s
+
+clean: ## Remove everything the workbench keeps (asks first)
+	@printf 'Remove var/ with all its data? [y/N] ' && read answer && [ "$$answer" = y ] && rm -rf var || true
