@@ -1,8 +1,8 @@
 """Set the project up inside its own folder: a virtual environment, the Lab extension, the proxy.
 
-Run through `tools/setup.sh`, which finds a Python; only the standard library is used here. Every step leaves a stamp
-made of the digests of what it was made from, so that a second run does nothing, an interrupted one goes on where it
-stopped, and a changed lock file repeats only what depends on it.
+Run through `tools/setup.sh`, which finds a Python; only the standard library is used here. Every step leaves
+a stamp made of the digests of what it was made from, so that a second run does nothing, an interrupted one
+goes on where it stopped, and a changed lock file repeats only what depends on it.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def main() -> int:
     """Run the steps that are due; report a mistake in one line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("purpose", nargs="?", choices=["up", "test"], default="up")
-    parser.add_argument("--python", default=sys.executable, help="the Python that the environment is made with")
+    parser.add_argument("--python", default=sys.executable, help="makes the environment")
     arguments = parser.parse_args()
     try:
         set_up(arguments.python)
@@ -64,12 +64,14 @@ def main() -> int:
 
 def set_up(python: str) -> None:
     """Everything the workbench needs to run."""
+    lock, project, proxy = ROOT / "requirements.lock", ROOT / "pyproject.toml", ROOT / "package-lock.json"
+    extensions, modules = VENV / "share/jupyter/labextensions", ROOT / "node_modules/.package-lock.json"
     steps = [
-        Step("venv", "virtual environment", (), PYTHON, lambda: make_venv(python)),
-        Step("packages", "Python packages", (ROOT / "requirements.lock",), VENV / "bin/uvicorn", install_packages),
-        Step("majlis", "the library", (ROOT / "pyproject.toml",), VENV / "bin/majlis", install_library),
-        Step("lab", "the JupyterLab extension", (EXTENSION,), VENV / "share/jupyter/labextensions", install_extension),
-        Step("proxy", "the proxy", (ROOT / "package-lock.json",), ROOT / "node_modules/.package-lock.json", install_proxy),
+        Step("venv", "a virtual environment", (), PYTHON, lambda: make_venv(python)),
+        Step("packages", "Python packages", (lock,), VENV / "bin/uvicorn", install_packages),
+        Step("majlis", "the library", (project,), VENV / "bin/majlis", install_library),
+        Step("lab", "the JupyterLab extension", (EXTENSION,), extensions, install_extension),
+        Step("proxy", "the proxy", (proxy,), modules, install_proxy),
     ]
     due = list(overdue(steps, stamps()))
     if due:
@@ -84,7 +86,7 @@ def set_up(python: str) -> None:
 
 
 def overdue(steps: Iterable[Step], done: Mapping[str, str]) -> Iterable[Step]:
-    """The steps whose product is missing or older than what it is made from, and all that come after the environment."""
+    """The steps whose product is missing or was made from something else, and what depends on them."""
     again = False
     for step in steps:
         if again or not step.makes.exists() or done.get(step.name) != digest(step):
@@ -106,7 +108,7 @@ def files_below(folder: Path) -> Iterable[Path]:
     generated = {"node_modules", "__pycache__", "lib", "labextension", "tsconfig.tsbuildinfo"}
     for path in folder.rglob("*"):
         parts = path.relative_to(folder).parts
-        if path.is_file() and generated.isdisjoint(parts) and not any(part.endswith(".egg-info") for part in parts):
+        if path.is_file() and generated.isdisjoint(parts) and ".egg-info" not in str(path):
             yield path
 
 
@@ -132,8 +134,8 @@ def check_disk() -> None:
     free = shutil.disk_usage(ROOT).free / 2**30
     if free < NEEDED_GIB:
         raise SetupError(
-            f"{free:.1f} GiB are free on the disk of {ROOT}, and {NEEDED_GIB} GiB are needed. Free some, or clone "
-            "the project to another disk."
+            f"{free:.1f} GiB are free on the disk of {ROOT}, and {NEEDED_GIB} GiB are needed. "
+            "Free some, or clone the project to another disk."
         )
 
 
@@ -146,7 +148,8 @@ def make_venv(python: str) -> None:
 
 def install_packages() -> None:
     """Exactly the packages of the lock."""
-    call(uv(), "pip", "install", "--python", PYTHON, "--exact", "--requirements", ROOT / "requirements.lock")
+    lock = ROOT / "requirements.lock"
+    call(uv(), "pip", "install", "--quiet", "--python", PYTHON, "--exact", "--requirements", lock)
 
 
 def install_library() -> None:
@@ -177,7 +180,7 @@ def uv() -> Path:
 
 
 def pip_of_the_machine() -> list[str | Path]:
-    """`python3 -m venv` needs a Debian package of its own; without it the machine's pip fills the same folder."""
+    """Debian ships `venv` in a package of its own; without it the machine's pip fills the same folder."""
     if not runs(Path(sys.executable), "-m", "pip", "--version"):
         raise SetupError(
             f"{sys.executable} has neither venv nor pip, so nothing can be installed. Debian: "
@@ -210,16 +213,18 @@ def call(*command: str | Path) -> None:
     done = subprocess.run(command, cwd=ROOT, env=environment(), check=False)
     if done.returncode:
         line = " ".join(map(str, command))
-        raise SetupError(f"`{line}` failed ({done.returncode}). Its message is above; the same command goes on here.")
+        raise SetupError(
+            f"`{line}` failed ({done.returncode}); its message is above. Run again to go on here."
+        )
 
 
 def environment() -> dict[str, str]:
     """What pip is told about package sources, told to uv as well."""
-    known = {"PIP_FIND_LINKS": "UV_FIND_LINKS", "PIP_INDEX_URL": "UV_DEFAULT_INDEX", "PIP_EXTRA_INDEX_URL": "UV_INDEX"}
-    handed = {theirs: os.environ[ours] for ours, theirs in known.items() if os.environ.get(ours)}
+    names = {"FIND_LINKS": "UV_FIND_LINKS", "INDEX_URL": "UV_DEFAULT_INDEX", "EXTRA_INDEX_URL": "UV_INDEX"}
+    handed = {uvs: os.environ[f"PIP_{pips}"] for pips, uvs in names.items() if os.environ.get(f"PIP_{pips}")}
     path = f"{VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    return {"UV_LINK_MODE": "copy"} | inherited | handed | {"PATH": path, "VIRTUAL_ENV": str(VENV)}
+    return inherited | handed | {"PATH": path, "VIRTUAL_ENV": str(VENV)}
 
 
 def debian_packages() -> None:
@@ -237,8 +242,8 @@ def debian_packages() -> None:
     for attempt in ([*command[: command.index("install")], "update"], command):
         done = subprocess.run(attempt, env=os.environ | quiet, capture_output=True, text=True, check=False)
     if done.returncode:
-        line = f"apt-get install {' '.join(missing)}"
-        raise SetupError(f"the tests need {', '.join(missing)}, and `{line}` failed: {done.stderr.strip()[-500:]}")
+        reason = done.stderr.strip()[-500:]
+        raise SetupError(f"the tests need them, and `apt-get install {' '.join(missing)}` failed: {reason}")
 
 
 def found(program: str) -> bool:
