@@ -1,0 +1,134 @@
+"""What changed: one watcher for every open page, and a stream of events (SSE) to each of them.
+
+An event only names what changed; the page asks for it again through the API. So a page that was away (asleep,
+offline) needs no history: on connecting it hears the present digests, and asks for what differs.
+"""
+
+import asyncio
+import hashlib
+import json
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Any
+
+from tornado import web
+from tornado.iostream import StreamClosedError
+
+from majlis.errors import MajlisError, Unavailable
+from majlis_lab.control import REMEDY, ControlPlane
+from majlis_lab.problems import Handler
+from majlis_lab.runs import Runs
+
+WATCHED = ("models", "deployments", "reviews")  # of the control plane's API; `runs` are this server's own
+CONTROL = "control"  # whether the control plane answers
+
+log = logging.getLogger(__name__)
+
+
+class Changes:
+    """Looks at everything a page shows while any page is open, and keeps a digest of each topic."""
+
+    def __init__(self, runs: Runs, control: ControlPlane, every_seconds: float) -> None:
+        self.runs = runs
+        self.control = control
+        self.every_seconds = every_seconds
+        self.digests: dict[str, str] = {}
+        self.tags: dict[str, str] = {}  # what the control plane calls the state of a topic
+        self.problem: dict[str, Any] | None = None
+        self.listeners: set[asyncio.Event] = set()
+        self.task: asyncio.Task[None] | None = None
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[asyncio.Event]:
+        """An event that is set whenever a digest changes; nothing is watched while nobody listens."""
+        woken = asyncio.Event()
+        self.listeners.add(woken)
+        if self.task is None or self.task.done():
+            self.task = asyncio.create_task(self.watch())
+        try:
+            yield woken
+        finally:
+            self.listeners.discard(woken)
+            if not self.listeners:
+                self.task.cancel()
+
+    async def watch(self) -> None:
+        """Look until cancelled."""
+        while True:
+            before = dict(self.digests)
+            try:
+                await self.look()
+            except Exception:  # a fault here must not end the stream of every page
+                log.exception("could not look for changes")
+            if self.digests != before:
+                for woken in self.listeners:
+                    woken.set()
+            await asyncio.sleep(self.every_seconds)
+
+    async def look(self) -> None:
+        """Bring every digest up to date."""
+        stamps = await asyncio.to_thread(self.runs.stamps)
+        self.digests["runs"] = digest(repr(sorted(stamps.items())).encode())
+        try:
+            for topic in WATCHED:
+                await self.look_at(topic)
+            self.problem = None
+        except MajlisError as error:
+            self.problem = {"title": error.title, "detail": error.message, "remedy": error.remedy}
+        self.digests[CONTROL] = digest(json.dumps(self.problem).encode())
+
+    async def look_at(self, topic: str) -> None:
+        """Bring one topic of the control plane up to date."""
+        headers = {"if-none-match": self.tags[topic]} if topic in self.tags else {}
+        answer = await self.control.ask("GET", topic, headers=headers)
+        if answer.status == HTTPStatus.NOT_MODIFIED:
+            return
+        if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise Unavailable(f"the control plane answered {answer.status}", remedy=REMEDY)
+        self.tags.pop(topic, None)
+        if "etag" in answer.headers:
+            self.tags[topic] = answer.headers["etag"]
+        self.digests[topic] = digest(answer.body)
+
+
+def digest(content: bytes) -> str:
+    """A short name for `content`."""
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+class EventsHandler(Handler):
+    """`events`: the digests now, then again whenever one changes."""
+
+    _track_activity = False  # an open page is not a person at work: it must not keep an idle server alive
+
+    def initialize(self, changes: Changes, heartbeat_seconds: float) -> None:
+        self.changes = changes
+        self.heartbeat_seconds = heartbeat_seconds
+        self.closed = False
+
+    def on_connection_close(self) -> None:
+        self.closed = True
+        super().on_connection_close()
+
+    @web.authenticated
+    async def get(self) -> None:
+        self.set_header("Content-Type", "text/event-stream")
+        self.set_header("Cache-Control", "no-cache")
+        self.set_header("X-Accel-Buffering", "no")
+        async with self.changes.listening() as woken:
+            while not self.closed:
+                try:
+                    await self.send(self.changes.digests, self.changes.problem)
+                    await asyncio.wait_for(woken.wait(), self.heartbeat_seconds)
+                except TimeoutError:
+                    pass  # the digests again: a page that lost its connection notices within a heartbeat
+                except StreamClosedError:
+                    return
+                woken.clear()
+
+    async def send(self, digests: Mapping[str, str], problem: Mapping[str, Any] | None) -> None:
+        """One event."""
+        self.write(f"event: digests\ndata: {json.dumps({'digests': digests, 'problem': problem})}\n\n")
+        await self.flush()
