@@ -217,6 +217,8 @@ class Notify(Section):
     urls: Lines = Field(default=(), repr=False)
     queue: Count = 1000
     timeout_seconds: Seconds = 10
+    attempts: Count = 3
+    retry_seconds: Seconds = 5
 
 
 class Costs(Section):
@@ -365,7 +367,7 @@ def variable(section: str, key: str) -> str:
 
 
 def overrides(environ: Mapping[str, str], sections: list[str]) -> Iterator[tuple[str, str, str, str]]:
-    """Section, key, text and name of each variable that speaks of one of `sections`; the longest name wins."""
+    """Section, key, text and name of each variable that speaks of a section; the longest name wins."""
     prefixes = sorted(((variable(name, ""), name) for name in sections), key=lambda pair: -len(pair[0]))
     for name, text in sorted(environ.items()):
         for prefix, section in prefixes if name not in RESERVED else []:
