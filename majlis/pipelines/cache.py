@@ -21,7 +21,7 @@ from typing import Any
 
 import majlis
 from ..errors import Invalid, NotFound
-from .runs import Run, State, StepRun, read, write_whole
+from .runs import Children, Run, State, StepRun, read, write_whole
 
 # %% ../../nbs/38_pipelines_cache.ipynb #51bfd3f2
 def digest(value: Any) -> str:
@@ -134,26 +134,32 @@ def no_longer(
     check: str,  # "module:function"
     outputs: Mapping[str, Any],  # of the earlier run
     environ: Mapping[str, str] | None = None,
+    children: Children | None = None,  # of the run that asks
     timeout_seconds: float = 60.0,
 ) -> str:
     """What is no longer true of an earlier result; nothing where it may be reused."""
+    children = children or Children()
+    asked = subprocess.Popen(
+        [sys.executable, "-c", "from majlis.pipelines.cache import answer; answer()", check],
+        cwd=folder,
+        env=dict(os.environ if environ is None else environ),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    children.enter(asked.pid)
     try:
-        answer = subprocess.run(
-            [sys.executable, "-c", "from majlis.pipelines.cache import answer; answer()", check],
-            cwd=folder,
-            env=dict(os.environ if environ is None else environ),
-            input=json.dumps(outputs),
-            capture_output=True,
-            text=True,
-            timeout=timeout_seconds,
-        )
+        said, complaint = asked.communicate(json.dumps(outputs), timeout=timeout_seconds)
     except subprocess.TimeoutExpired:
         return f"{check} gave no answer in {timeout_seconds:g} seconds"
-    lines = answer.stdout.splitlines()
-    if answer.returncode or not lines:
-        complaint = answer.stderr.strip().splitlines()
-        return f"{check} failed: {complaint[-1] if complaint else f'exit status {answer.returncode}'}"
-    return str(json.loads(lines[-1]))
+    finally:
+        children.leave(asked.pid)
+        asked.wait()
+    if asked.returncode or not said.strip():
+        return f"{check} failed: {(complaint.strip() or f'exit status {asked.returncode}').splitlines()[-1]}"
+    return str(json.loads(said.splitlines()[-1]))
 
 
 def answer() -> None:

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Name', 'reference', 'file_name', 'Strict', 'Parameter', 'Step', 'Definition', 'references', 'filled', 'read',
-           'UniqueKeys', 'explained', 'check_parameters', 'once', 'check_order', 'find_cycle', 'check_notebooks',
-           'read_notebook']
+           'UniqueKeys', 'explained', 'reason', 'check_parameters', 'once', 'check_order', 'find_cycle',
+           'check_notebooks', 'read_notebook']
 
 # %% ../../nbs/35_pipelines_definition.ipynb #0b772229
 import re
@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import nbformat
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 
 from ..errors import Invalid, NotFound
 from . import notebook as notebooks
@@ -174,11 +175,21 @@ class UniqueKeys(yaml.SafeLoader):
 
 
 def explained(error: ValidationError) -> str:
-    """What pydantic found, one `key is value: why` after the other."""
-    return "; ".join(
-        f"{'.'.join(map(str, found['loc'])) or 'the file'}: {found['msg']} (given: {found['input']!r:.80})"
+    """What pydantic found, one `key: why (given: value)` a line."""
+    return "\n".join(
+        f"{'.'.join(map(str, found['loc'])) or 'the file'}: {reason(found)} (given: {found['input']!r:.80})"
         for found in error.errors(include_url=False)
     )
+
+
+def reason(found: ErrorDetails) -> str:
+    """Why pydantic refuses, and what it would know instead of an unknown key."""
+    if found["type"] != "extra_forbidden":
+        return found["msg"].removeprefix("Value error, ")
+    *_, key = found["loc"]
+    models: dict[str | int, type[Strict]] = {"steps": Step, "parameters": Parameter}
+    model = models.get(found["loc"][0], Definition) if len(found["loc"]) > 1 else Definition
+    return f"no such key. {suggestion(str(key), model.model_fields, '')}"
 
 
 def check_parameters(definition: Definition) -> None:

@@ -4,18 +4,20 @@
 
 # %% auto #0
 __all__ = ['umask', 'record_name', 'run_id', 'write_whole', 'read_umask', 'Record', 'Process', 'State', 'Usage', 'Failure',
-           'StepRun', 'Run', 'new_id', 'create', 'load', 'read', 'mark_interrupted', 'history', 'held']
+           'StepRun', 'Run', 'new_id', 'create', 'load', 'read', 'mark_interrupted', 'history', 'held', 'Children',
+           'end_group']
 
 # %% ../../nbs/36_pipelines_runs.ipynb #7193268d
 import fcntl
 import os
 import re
 import secrets
+import signal
 import socket
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -285,3 +287,38 @@ def held(run: Run) -> Iterator[None]:
                 remedy="Wait for it, or stop that process and resume again.",
             ) from error
         yield
+
+# %% ../../nbs/36_pipelines_runs.ipynb #07f5d161
+class Children:
+    """The process groups that a run has alive."""
+
+    def __init__(self) -> None:
+        self.groups: set[int] = set()
+        self.ended = False
+        self.lock = threading.Lock()
+
+    def enter(self, group: int) -> None:
+        """Take charge of a group whose leader has just started."""
+        with self.lock:
+            self.groups.add(group)
+            if self.ended:
+                end_group(group)
+
+    def leave(self, group: int) -> None:
+        """Let go of a group whose leader is gone, ending what it left running."""
+        with self.lock:
+            self.groups.discard(group)
+            end_group(group)
+
+    def end(self) -> None:
+        """End every group, now and from now on."""
+        with self.lock:
+            self.ended = True
+            for group in self.groups:
+                end_group(group)
+
+
+def end_group(group: int) -> None:
+    """Kill a process group; nothing where it is gone."""
+    with suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
