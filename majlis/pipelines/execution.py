@@ -5,11 +5,12 @@ back, cost measured, and the failing cell named."""
 
 # %% auto #0
 __all__ = ['logger', 'Meter', 'Cell', 'NotebookFailed', 'Interrupted', 'Execution', 'Manager', 'Client', 'Engine',
-           'private_kernel', 'execute', 'describe']
+           'private_kernel', 'execute', 'describe', 'failing_line']
 
 # %% ../../nbs/37_pipelines_execution.ipynb #ebec1cea
 import logging
 import os
+import re
 import tempfile
 import threading
 import time
@@ -268,7 +269,8 @@ def describe(error: Exception, execution: Execution) -> Failure:
     at = execution.cell
     number, line = (at.number, at.line) if at else (None, "")
     match error:
-        case PapermillExecutionError(ename=name, evalue=message, exec_count=prompt):
+        case PapermillExecutionError(ename=name, evalue=message, exec_count=prompt, traceback=trace):
+            line = failing_line(trace) or line
             return Failure(error=name, message=message, cell=number, line=line, prompt=prompt)
         case CellTimeoutError():
             message = f"the notebook took longer than its timeout_seconds = {execution.timeout_seconds:g}"
@@ -278,3 +280,10 @@ def describe(error: Exception, execution: Execution) -> Failure:
             message = f"its process ended; the system may have run out of memory ({peak})"
             return Failure(error="KernelDied", message=message, cell=number, line=line)
     return Failure(error=type(error).__name__, message=str(error), cell=number, line=line)
+
+
+def failing_line(trace: list[str]) -> str:
+    """The line of the cell that raised, as IPython's traceback points to it."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(trace))
+    found = re.search(r"^-+> *\d+ (.*)$", plain, re.MULTILINE)  # the cell's own frame comes first
+    return found[1].strip() if found else ""

@@ -128,7 +128,7 @@ class Failure(Record):
     error: str  # type of the exception
     message: str
     cell: int | None = None  # place in the source notebook, from 1
-    line: str = ""  # the cell's first line
+    line: str = ""  # the line of code that failed, or the cell's first one
     prompt: int | None = None  # the n of Jupyter's `In [n]`
 
 
