@@ -17,6 +17,7 @@ import math
 import re
 import tokenize
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import PurePath
@@ -93,8 +94,22 @@ class Parameter:
             return float(value)
         raise Invalid(
             f"the parameter {self.name} is {value!r} ({given})",
-            remedy=f"Give {' or '.join(self.allowed)}, as in {self.name} = {self.default!r}.",
+            remedy=f"Give {' or '.join(self.allowed)}; its default is {self.default!r}.",
         )
+
+    def parse(self, text: str) -> Any:
+        """A value as a person types it: JSON, Python, or the bare text of a str."""
+        value: Any = text
+        for read in (json.loads, ast.literal_eval):
+            with suppress(ValueError, SyntaxError):
+                value = read(text)
+                break
+        bare = (
+            "str" in self.allowed
+            and not isinstance(value, str)
+            and not (value is None and "None" in self.allowed)
+        )
+        return self.check(text if bare else value)
 
 # %% ../../nbs/34_pipelines_notebook.ipynb #4f0e3554
 def declared(

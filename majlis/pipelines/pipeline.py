@@ -41,15 +41,17 @@ from majlis.pipelines.runs import (
 )
 
 # %% ../../nbs/39_pipelines_pipeline.ipynb #63470189
-def begin(definition: Definition, folder: Path, parameters: Mapping[str, Any], runs: Path) -> Run:
+def begin(
+    definition: Definition, source: Path, parameters: Mapping[str, Any], runs: Path, id: str | None = None
+) -> Run:
     """A new run's record."""
     allowed = {parameter.name: parameter.declaration() for parameter in definition.parameters}
     values = resolve(allowed, parameters, f"the pipeline {definition.name}")
     run = Run(
-        id=new_id(),
+        id=id or new_id(),
         pipeline=definition.name,
         title=definition.title,
-        source=str(folder),
+        source=str(source),
         parameters=values,
         started_at=clock.now(),
         steps=step_runs(definition),
@@ -88,11 +90,12 @@ def silent(run: Run, step: StepRun | None) -> None:
 
 
 def run(
-    folder: Path,  # of the pipeline
+    source: Path,  # the pipeline's folder, or one notebook
     parameters: Mapping[str, Any] | None = None,  # those that differ from the defaults
     *,
     runs: Path,  # where all runs are kept
     reporter: Reporter = silent,
+    id: str | None = None,  # of the new run, where the caller has to know it beforehand
     resume: str | None = None,  # id of a run to go on with
     use_cache: bool = True,  # false: execute every step
     max_parallel: int | None = None,  # instead of the pipeline's own
@@ -100,13 +103,15 @@ def run(
     environ: Mapping[str, str] | None = None,  # of the kernels; ours where not given
 ) -> Run:
     """Run a pipeline to its end; StepFailed or Interrupted, saying how to resume, if it stops earlier."""
-    folder = folder.resolve()
-    definition = read(folder)
+    source = source.resolve()
+    definition = read(source)
     given = parameters or {}
-    record = resumed(definition, resume, given, runs) if resume else begin(definition, folder, given, runs)
+    record = (
+        resumed(definition, resume, given, runs) if resume else begin(definition, source, given, runs, id)
+    )
     runner = Runner(
         definition,
-        folder,
+        source if source.is_dir() else source.parent,
         record,
         Cache(runs),
         reporter=reporter,

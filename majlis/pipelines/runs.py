@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['umask', 'record_name', 'run_id', 'write_whole', 'read_umask', 'Record', 'Process', 'State', 'Usage', 'Failure',
-           'StepRun', 'Run', 'new_id', 'create', 'load', 'read', 'mark_interrupted', 'history', 'held', 'Children',
-           'end_group']
+           'StepRun', 'Run', 'new_id', 'create', 'load', 'check_id', 'read', 'mark_interrupted', 'history', 'held',
+           'Children', 'end_group']
 
 # %% ../../nbs/36_pipelines_runs.ipynb #7193268d
 import fcntl
@@ -220,8 +220,12 @@ def new_id() -> str:
 
 def create(runs: Path, run: Run) -> Run:
     """Give a new run its folder below `runs` and write its record."""
+    check_id(run.id)
     run._folder = runs / run.pipeline / run.id
-    run._folder.mkdir(parents=True)
+    try:
+        run._folder.mkdir(parents=True)
+    except FileExistsError as error:
+        raise Conflict(f"there is a run {run.id} already", remedy="Resume it, or take another id.") from error
     run.save()
     return run
 
@@ -232,9 +236,14 @@ def load(
     id: str,
 ) -> Run:
     """A run as its record says, and `interrupted` where the process that executed it is gone."""
+    check_id(id)
+    return read(runs / pipeline / id)
+
+
+def check_id(id: str) -> None:
+    """Refuse what is not an id."""
     if not run_id.fullmatch(id):
         raise Invalid(f"{id!r} is not the id of a run", remedy="`majlis runs` lists them.")
-    return read(runs / pipeline / id)
 
 
 def read(
