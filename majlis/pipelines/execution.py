@@ -96,7 +96,9 @@ class NotebookFailed(StepFailed):
 
 
 class Interrupted(StepFailed):
-    """The run was told to stop while this notebook was being executed."""
+    """The run was told to stop."""
+
+    exit_status = 130  # what shells say of a program that Ctrl-C ended
 
 # %% ../../nbs/37_pipelines_execution.ipynb #ef865813
 @dataclass
