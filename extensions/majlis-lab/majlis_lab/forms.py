@@ -3,54 +3,16 @@
 The library reads and checks them; here they only get the shape that the browser draws.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import nbformat
-
-from majlis.errors import Invalid
-from majlis.pipelines import definition
-from majlis.pipelines.notebook import Parameter, declared, resolve
+from majlis.pipelines.definition import read
+from majlis.pipelines.notebook import Parameter
 
 
-def notebook_parameters(path: Path) -> dict[str, Parameter]:
-    """What the notebook declares; Invalid where it cannot be read."""
-    try:
-        notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
-    except (ValueError, AttributeError, KeyError) as error:
-        raise Invalid(
-            f"{path.name} cannot be read as a notebook", remedy="Open it, mend it, save it."
-        ) from error
-    return declared(notebook)
-
-
-def pipeline_parameters(folder: Path) -> dict[str, Parameter]:
-    """What the pipeline declares."""
-    return {parameter.name: parameter.declaration() for parameter in definition.read(folder).parameters}
-
-
-def parameters_of(source: Path) -> dict[str, Parameter]:
-    """The parameters of a pipeline's folder or of a notebook."""
-    return pipeline_parameters(source) if source.is_dir() else notebook_parameters(source)
-
-
-def check(source: Path, given: Mapping[str, Any]) -> None:
-    """Refuse a value that the run would refuse, before a process is started for it."""
-    resolve(parameters_of(source), given, source.name)
-
-
-def notebook_form(path: Path) -> dict[str, Any]:
-    """The form of one notebook."""
-    return {
-        "name": path.stem,
-        "fields": [field(parameter) for parameter in notebook_parameters(path).values()],
-    }
-
-
-def pipeline_form(folder: Path) -> dict[str, Any]:
-    """The form of a pipeline, and its steps."""
-    found = definition.read(folder)
+def form_of(source: Path) -> dict[str, Any]:
+    """The form of a pipeline's folder or of a notebook, and its steps."""
+    found = read(source)
     return {
         "name": found.name,
         "title": found.title or found.name,

@@ -12,7 +12,7 @@ from tornado import web
 from majlis.errors import Invalid, MajlisError, Unavailable
 from majlis_lab.control import OUT_OF_ORDER, REMEDY, ControlPlane
 from majlis_lab.files import Files
-from majlis_lab.forms import check, notebook_form, pipeline_form
+from majlis_lab.forms import form_of
 from majlis_lab.problems import PROBLEM, Handler
 from majlis_lab.runs import Runs
 
@@ -34,7 +34,6 @@ class RunsHandler(Handler):
     @web.authenticated
     async def post(self) -> None:
         source, parameters = self.asked()
-        await asyncio.to_thread(check, source, parameters)
         run_id = await asyncio.to_thread(self.runs.start, source, parameters)
         self.set_header("Location", f"{self.request.path.rstrip('/')}/{run_id}")
         self.answer(shown(self.runs.get(run_id), self.files), HTTPStatus.CREATED)
@@ -104,7 +103,7 @@ class PipelinesHandler(Handler):
         """One pipeline's form, or why it has none."""
         path: dict[str, Any] = {"path": self.files.relative(folder)}
         try:
-            return path | pipeline_form(folder)
+            return path | form_of(folder)
         except MajlisError as error:
             return path | {"name": folder.name, "problem": {"detail": error.message, "remedy": error.remedy}}
 
@@ -118,7 +117,7 @@ class ParametersHandler(Handler):
     @web.authenticated
     async def get(self) -> None:
         notebook = self.files.notebook(self.get_query_argument("path", ""))
-        form = await asyncio.to_thread(notebook_form, notebook)
+        form = await asyncio.to_thread(form_of, notebook)
         self.answer({"path": self.files.relative(notebook)} | form)
 
 
@@ -157,9 +156,8 @@ class ProxyHandler(Handler):
             self.set_header(name, value)
         self.set_header("Content-Security-Policy", SANDBOX)
         self.set_header("X-Content-Type-Options", "nosniff")
-        if answer.status != HTTPStatus.NOT_MODIFIED:
-            self.write(answer.body)
-        await self.finish()
+        content_type = answer.headers.get("content-type", "application/octet-stream")
+        await self.finish(answer.body or None, set_content_type=content_type)
 
 
 def shown(run: dict[str, Any], files: Files) -> dict[str, Any]:

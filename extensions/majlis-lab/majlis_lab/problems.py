@@ -29,7 +29,6 @@ class Handler(APIHandler):
     def answer(self, value: Any, status: HTTPStatus = HTTPStatus.OK) -> None:
         """Finish with `value` as JSON."""
         self.set_status(status)
-        self.set_header("Content-Type", "application/json")
         self.set_header("Cache-Control", "no-store")
         self.finish(json.dumps(value))
 
@@ -37,8 +36,7 @@ class Handler(APIHandler):
         error = kwargs.get("exc_info", (None, None, None))[1]
         problem = as_problem(error, status_code)
         self.set_status(problem["status"])
-        self.set_header("Content-Type", PROBLEM)
-        self.finish(json.dumps(problem))
+        self.finish(json.dumps(problem), set_content_type=PROBLEM)
 
     def log_exception(self, *exc_info: Any) -> None:
         """Refusals are answers, not events of the server's log; anything else is logged as Jupyter does."""
