@@ -16,15 +16,25 @@ import polars as pl
 from pandera.engines.polars_engine import Engine
 from pandera.errors import SchemaErrors
 
-from ..errors import SchemaMismatch
+from ..errors import Invalid, SchemaMismatch
+
+# %% ../../nbs/11_data_quality.ipynb #78bcda21
+DIMENSIONS = ("completeness", "accuracy", "consistency", "uniqueness")
 
 # %% ../../nbs/11_data_quality.ipynb #8e66a6ca
 def rule(
     holds: pl.Expr,  # true where a row is as it should be; null counts as true
     reason: str,  # what is wrong where it is not
+    dimension: str = "consistency",  # of quality: one of DIMENSIONS
 ) -> pa.Check:
     """A check over several columns of a row: put it into `DataFrameSchema(checks=[…])`."""
-    return pa.Check(lambda data: data.lazyframe.select(holds.fill_null(True)), name=reason, error=reason)
+    if dimension not in DIMENSIONS:
+        raise Invalid(
+            f"'{dimension}' is no dimension of quality", remedy=f"It is one of {', '.join(DIMENSIONS)}."
+        )
+    return pa.Check(
+        lambda data: data.lazyframe.select(holds.fill_null(True)), name=reason, error=reason, title=dimension
+    )
 
 
 def references(
@@ -40,10 +50,10 @@ def first_of(
     *columns: str,  # together they identify a row
 ) -> pa.Check:
     """A check that a row is the first with its key; later ones are the duplicates."""
-    return rule(pl.struct(columns).is_first_distinct(), f"the same {', '.join(columns)} came before")
+    repeated = f"the same {', '.join(columns)} came before"
+    return rule(pl.struct(columns).is_first_distinct(), repeated, "uniqueness")
 
 # %% ../../nbs/11_data_quality.ipynb #f1c7cc0e
-DIMENSIONS = ("completeness", "accuracy", "consistency", "uniqueness")
 REASONS = "reasons"  # the column that a quarantined row carries
 
 
@@ -147,13 +157,14 @@ def _faults(cases: pl.DataFrame, schema: pa.DataFrameSchema) -> pl.DataFrame:
         .then(check)
         .otherwise(pl.format("{}: {}", column, check))
     )
+    stated = {each.error: each.title for each in schema.checks if each.error and each.title}
     dimension = (
         pl.when(check == "not_nullable")
         .then(pl.lit("completeness"))
-        .when(check.str.ends_with("uniqueness") | check.str.ends_with("came before"))
+        .when(check.str.ends_with("uniqueness"))
         .then(pl.lit("uniqueness"))
         .when(column.is_null())
-        .then(pl.lit("consistency"))
+        .then(check.replace_strict(stated, default="consistency", return_dtype=pl.String))
         .otherwise(pl.lit("accuracy"))
     )
     return cases.select(row=pl.col("index").cast(pl.UInt32), reason=reason, dimension=dimension).unique()

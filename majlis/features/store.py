@@ -227,7 +227,7 @@ class Features:
         if answers.height != questions.height or complete.height != rows.height:
             raise MajlisError(
                 f"view '{view}' was asked {questions.height} questions and gave {answers.height} answers",
-                remedy="Do not train on this: the offline store is at fault. Keep [features] offline = duckdb.",
+                remedy="Do not train on this; the offline store is at fault. [features] offline must be duckdb.",
             )
         return complete
 
