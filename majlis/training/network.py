@@ -80,9 +80,11 @@ def fit(
     checkpoint: Path | None = None,  # resumed from when it exists, replaced after each epoch
     after_epoch: Callable[[int, float], None] | None = None,  # called with the epoch and its mean loss
     share: Share | None = None,  # inside a process group only
+    threads: int = 1,  # of the CPU; small layers gain nothing from more, and wait for each other
 ) -> list[float]:
     """Train in place; the mean loss of each epoch, resumed ones included."""
     place, share = device or default_device(), share or Share()
+    torch.set_num_threads(threads)
     network.to(place).train()
     trained = nn.parallel.DistributedDataParallel(network) if share.world > 1 else network
     optimizer = torch.optim.AdamW(network.parameters(), plan.learning_rate, weight_decay=plan.weight_decay)
