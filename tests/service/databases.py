@@ -1,7 +1,7 @@
 """Real PostgreSQL and Redis servers, started for a test session and gone after it.
 
-Each runs as an unprivileged account, on a free port of the loopback, in a folder of its own. A shell holds it:
-when this process ends, however it ends, the shell's input closes; it then stops the server and removes the folder.
+Each runs as an unprivileged account, on a free port of the loopback, in a folder of its own. A shell holds
+it: when this process ends, however it ends, the shell's input closes, and it stops the server and cleans up.
 """
 
 import os
