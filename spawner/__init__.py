@@ -1,0 +1,1 @@
+"""Users' servers: the profiles, who may choose which, and how one becomes a process or a pod."""

@@ -1,0 +1,116 @@
+"""The local spawner: a profile becomes a process on this machine, under its own account where possible."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from jupyterhub.spawner import LocalProcessSpawner
+from tornado import web
+from traitlets import Bool, Dict, Instance, Unicode
+
+from majlis.errors import MajlisError
+from majlis.settings import Profile
+from spawner import limits, profiles
+from spawner.isolation import GROUP, user_id
+
+PRIVATE = 0o700
+UMASK = 0o007  # what a server writes is for its owner and, in the lake, for the common group
+
+
+class LocalSpawner(LocalProcessSpawner):  # type: ignore[misc]  # jupyterhub has no types
+    """Starts a person's server as a process, in a home and with the limits of a profile."""
+
+    homes = Instance(Path, config=True, help="Folder of the users' homes.")
+    notebooks = Instance(Path, config=True, help="Folder of the notebooks that every home begins with.")
+    profiles = Dict(key_trait=Unicode(), value_trait=Instance(Profile), config=True, help="Every profile.")
+    isolated = Bool(False, config=True, help="Whether servers run under accounts of their own.")
+
+    @property
+    def home(self) -> Path:
+        """The person's home."""
+        return self.homes / str(self.user.name)
+
+    @property
+    def groups(self) -> list[str]:
+        """The groups the person is in now."""
+        return [str(group.name) for group in self.user.groups]
+
+    def options_form(self, spawner: Any) -> str:
+        """The choice of profiles; empty where there is none to make."""
+        return profiles.form(profiles.entitled(self.profiles, self.groups))
+
+    def options_from_form(self, form_data: Mapping[str, list[str]]) -> dict[str, str]:
+        """What the person chose."""
+        return profiles.options_of(form_data)
+
+    async def start(self) -> tuple[str, int]:
+        """Check the profile against the person's groups, prepare their home, start the server."""
+        try:
+            name, self.profile = profiles.choose(self.profiles, self.groups, self.user_options)
+        except MajlisError as error:
+            refusal = web.HTTPError(int(error.status), str(error))
+            refusal.jupyterhub_message = str(error)  # type: ignore[attr-defined]  # what the page shows
+            raise refusal from error
+        self.log.info("%s starts with the profile %s", self.user.name, name)
+        for fact in limits.unenforced(self.profile):
+            self.log.info("Profile %s: %s", name, fact)
+        self.prepare_home()
+        address: tuple[str, int] = await super().start()
+        return address
+
+    def prepare_home(self) -> None:
+        """A home of the person's own, with the project's notebooks in it."""
+        self.home.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+        self.home.chmod(PRIVATE)
+        if self.isolated:
+            os.chown(self.home, self.account, GROUP)
+        seed = [sys.executable, "-I", "-S", str(Path(__file__).with_name("seed.py"))]
+        subprocess.run(
+            [*seed, str(self.notebooks), str(self.home / "notebooks")],
+            check=True,
+            cwd=self.home,
+            env={"HOME": str(self.home)},
+            umask=UMASK,
+            **self.credentials(),
+        )
+
+    def credentials(self) -> dict[str, Any]:
+        """Whose process it becomes, in `subprocess` words."""
+        return {"user": self.account, "group": GROUP, "extra_groups": []} if self.isolated else {}
+
+    @property
+    def account(self) -> int:
+        """The person's user id on this machine."""
+        return user_id(int(self.user.id))
+
+    def make_preexec_fn(self, name: str) -> Callable[[], None]:
+        """What the new process does before it becomes the server: limits first, while it still may."""
+        home, limit, account = self.home, limits.apply(self.profile), self.account
+
+        def become() -> None:
+            limit()
+            os.umask(UMASK)
+            if self.isolated:
+                os.setgroups([])
+                os.setgid(GROUP)
+                os.setuid(account)
+            os.chdir(home)
+
+        return become
+
+    def user_env(self, env: dict[str, str]) -> dict[str, str]:
+        """The person's own variables."""
+        own = {
+            "USER": self.user.name,
+            "LOGNAME": self.user.name,
+            "HOME": str(self.home),
+            "SHELL": "/bin/bash",
+        }
+        return env | limits.environment(self.profile) | own
+
+    def move_certs(self, paths: dict[str, str]) -> dict[str, str]:
+        """Certificates are read where the hub keeps them."""
+        return paths

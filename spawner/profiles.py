@@ -1,0 +1,73 @@
+"""Who may start which profile. Every spawner asks here at every start; pure: settings and groups in."""
+
+from collections.abc import Collection, Mapping
+from html import escape
+from typing import Any
+
+from majlis.errors import Forbidden, Invalid
+from majlis.settings import Profile
+
+OPTION = "profile"  # the spawn form's field, and the key in the options of a start through the API
+
+
+def entitled(
+    profiles: Mapping[str, Profile],
+    groups: Collection[str],  # the groups of the person who asks
+) -> dict[str, Profile]:
+    """The profiles that a member of `groups` may start, in the order of the settings file."""
+    return {name: profile for name, profile in profiles.items() if not set(groups).isdisjoint(profile.groups)}
+
+
+def choose(
+    profiles: Mapping[str, Profile],
+    groups: Collection[str],
+    options: Mapping[str, Any],  # what the form or the API call says
+) -> tuple[str, Profile]:
+    """The profile asked for, else the first allowed one; `Forbidden` or `Invalid` otherwise."""
+    allowed = entitled(profiles, groups)
+    names = ", ".join(allowed) or "none"
+    wanted = options.get(OPTION) or next(iter(allowed), None)
+    if wanted is None:
+        raise Forbidden(
+            f"No profile is open to your groups ({', '.join(sorted(groups)) or 'you are in none'})",
+            remedy="Ask an administrator to add you to a group that may start servers.",
+        )
+    if not isinstance(wanted, str) or wanted not in profiles:
+        raise Invalid(f"There is no profile {wanted!r}", remedy=f"Yours are: {names}.")
+    if wanted not in allowed:
+        raise Forbidden(
+            f"The profile {wanted!r} is for the groups {', '.join(profiles[wanted].groups)}",
+            remedy=f"Choose one of yours: {names}.",
+        )
+    return wanted, allowed[wanted]
+
+
+def size(profile: Profile) -> str:
+    """What a profile offers, in a few words."""
+    parts = [f"{profile.cpu_limit:g} cores", f"{profile.memory_limit_gib:g} GiB"]
+    return ", ".join([*parts, *([f"{profile.gpu} GPU"] if profile.gpu else [])])
+
+
+def form(profiles: Mapping[str, Profile]) -> str:
+    """The spawn page's choice, as HTML; empty where there is nothing to choose."""
+    if len(profiles) < 2:
+        return ""
+    rows = "".join(row(name, profile, first=not at) for at, (name, profile) in enumerate(profiles.items()))
+    return f'<fieldset class="majlis-profiles"><legend>Size of the server</legend>{rows}</fieldset>'
+
+
+def row(name: str, profile: Profile, first: bool) -> str:
+    """One profile of the form."""
+    checked = " checked" if first else ""
+    return (
+        f'<label class="majlis-profile"><input type="radio" name="{OPTION}" value="{escape(name)}"{checked}>'
+        f'<span class="title">{escape(profile.title)}</span> '
+        f'<span class="size">{escape(size(profile))}</span>'
+        f'<span class="description">{escape(profile.description)}</span></label>'
+    )
+
+
+def options_of(form_data: Mapping[str, list[str]]) -> dict[str, str]:
+    """What the submitted form says, as the options of a start."""
+    chosen = form_data.get(OPTION, [])
+    return {OPTION: chosen[0]} if chosen else {}
