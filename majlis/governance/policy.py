@@ -135,7 +135,7 @@ class Policy(Strict):
 
 # %% ../../nbs/45_governance_policy.ipynb #8c4b7d44
 def parse(text: str, source: str = "the policy", checks: tuple[str, ...] = ()) -> Policy:
-    """The policy in `text`; SettingsError, naming the place, when it is not valid or names an unknown check."""
+    """The policy in `text`; SettingsError, naming the place, when it is not valid or names no check."""
     try:
         content = yaml.safe_load(text)
         policy = Policy.model_validate({**content, "digest": hashlib.sha256(text.encode()).hexdigest()})
