@@ -9,12 +9,14 @@ __all__ = ['PROJECT', 'EVENT', 'CREATED', 'Reference', 'online_store', 'reposito
 import contextlib
 import io
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import ibis  # type: ignore[import-untyped]
 import polars as pl
 import pyarrow
 from feast import FeatureStore, FeatureView, FileSource, RepoConfig
@@ -139,6 +141,9 @@ class Features:
         shared_file(self.settings.repo / "registry.sqlite")
         if self.settings.online == "sqlite":
             shared_file(self.settings.repo / "online.sqlite")
+        ibis.get_backend().raw_sql(
+            "SET enable_progress_bar = false"
+        )  # a kept notebook should not hold widgets
         return FeatureStore(config=repository(self.settings))
 
     def source(
@@ -227,7 +232,7 @@ class Features:
         if answers.height != questions.height or complete.height != rows.height:
             raise MajlisError(
                 f"view '{view}' was asked {questions.height} questions and gave {answers.height} answers",
-                remedy="Do not train on this; the offline store is at fault. [features] offline must be duckdb.",
+                remedy="Do not train on this: the offline store is at fault.",
             )
         return complete
 
@@ -241,12 +246,13 @@ class Features:
         return keys
 
     def _answers(self, questions: pl.DataFrame, references: list[Reference]) -> pl.DataFrame:
-        job = self.store.get_historical_features(
-            entity_df=questions.to_pandas(),
-            features=references,
-            filter_by_created_timestamp=True,  # without it a late correction is seen before it was made
-        )
-        answers = pl.DataFrame(pl.from_arrow(job.to_arrow()))
+        with _quiet():
+            job = self.store.get_historical_features(
+                entity_df=questions.to_pandas(),
+                features=references,
+                filter_by_created_timestamp=True,  # without it a late correction is seen before it was made
+            )
+            answers = pl.DataFrame(pl.from_arrow(job.to_arrow()))
         return utc(answers, EVENT).cast({key: questions.schema[key] for key in questions.columns})
 
     def materialize(
@@ -315,6 +321,7 @@ def _names(references: Sequence[Reference]) -> list[str]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Feast prints progress with terminal colours; a notebook that is kept should not hold them."""
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    """Feast prints progress, and warns of what it calls itself; a kept notebook should hold neither."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
         yield

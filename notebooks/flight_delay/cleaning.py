@@ -37,8 +37,8 @@ def _local_minutes(moment: str, zone: str | None) -> pl.Expr:
 def with_moments(flights: pl.DataFrame, airports: pl.DataFrame) -> pl.DataFrame:
     """The flights with event_timestamp, departed_at and arrived_at, all UTC.
 
-    Scheduled departure is a local time in New York. Actual departure is that plus the delay, which needs no clock
-    and so does not stumble over midnight. Actual arrival is known only as a reading of the clock at the
+    Scheduled departure is a local time in New York. Actual departure is that plus the delay, which needs no
+    clock and so does not stumble over midnight. Actual arrival is known only as a reading of the clock at the
     destination: it is the first moment after departure at which that clock shows it.
     """
     zones = dict(airports.select("faa", "tzone").drop_nulls().iter_rows())
