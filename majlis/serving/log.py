@@ -34,7 +34,7 @@ class Record(msgspec.Struct, array_like=True, gc=False):
     client: str  # id of the API key
     latency_ms: float
     trace_id: str
-    names: tuple[str, ...]
+    names: msgspec.Raw  # the columns, packed once
     rows: int
     columns: list[Any]  # one list per name, or packed arrays
     table: bytes  # the whole input as float64, instead of columns
@@ -187,6 +187,7 @@ def segments(path: Path, predictions: Path, segment_rows: int) -> int:
 
 def exploded(record: Record) -> Iterator[dict[str, Any]]:
     """The rows of one record as the log keeps them."""
+    names = msgspec.msgpack.decode(record.names, type=tuple[str, ...])
     inputs, outputs = inputs_of(record), outputs_of(record)
     shared = {
         "at": record.at,
@@ -201,7 +202,7 @@ def exploded(record: Record) -> Iterator[dict[str, Any]]:
     for row, (given, predicted) in enumerate(zip(inputs, outputs, strict=True)):
         yield shared | {
             "id": record.id if record.rows == 1 else f"{record.id}-{row}",
-            "inputs": orjson.dumps(dict(zip(record.names, given, strict=True)), default=str).decode(),
+            "inputs": orjson.dumps(dict(zip(names, given, strict=True)), default=str).decode(),
             "outputs": orjson.dumps(predicted).decode(),
         }
 

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['LENGTH', 'packed', 'unpacked', 'frame', 'main', 'loaded', 'is_packed', 'answer', 'requests', 'send',
-           'die_with_parent', 'Waiting', 'WorkerPredictor', 'joined', 'together', 'environment', 'identity']
+           'die_with_parent', 'Waiting', 'WorkerPredictor', 'joined', 'together', 'environment', 'identity',
+           'reachable']
 
 # %% ../../nbs/52_serving_worker.ipynb #2e4e176a
 import asyncio
@@ -57,7 +58,7 @@ def frame(message: Any) -> bytes:
 # %% ../../nbs/52_serving_worker.ipynb #a766837b
 def main(folder: Path) -> None:
     """Serve the MLflow model in `folder` over standard input and output."""
-    die_with_parent()
+    die_with_parent(signal.SIGKILL)
     source, sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     try:
@@ -122,11 +123,11 @@ def send(sink: BinaryIO, message: Any) -> None:
     sink.flush()
 
 
-def die_with_parent() -> None:
-    """Have the kernel kill this process when the gateway dies, however it dies."""
+def die_with_parent(with_signal: signal.Signals) -> None:
+    """Have the kernel send this process a signal when its parent dies, however it dies."""
     pr_set_pdeathsig = 1
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, with_signal)
 
 # %% ../../nbs/52_serving_worker.ipynb #13b07857
 class Waiting(msgspec.Struct):
@@ -161,7 +162,7 @@ class WorkerPredictor:
         self.retry_at = 0.0
         self.waiting: deque[Waiting] = deque()
         self.rows = 0
-        self.wakeup = asyncio.Event()
+        self.wakeup, self.idle = asyncio.Event(), asyncio.Event()
         self.task: asyncio.Task[None] | None = None
         self.said: deque[str] = deque(maxlen=20)  # the end of what the worker printed
 
@@ -176,7 +177,10 @@ class WorkerPredictor:
         self.task = asyncio.create_task(self.serve())
 
     async def stop(self) -> None:
-        """End the process; requests that wait are refused."""
+        """Answer what waits, then end the process; what it cannot answer in time is refused."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.timeout_seconds):
+                await self.idle.wait()
         if self.task is not None:
             self.task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -198,12 +202,14 @@ class WorkerPredictor:
         waiting = Waiting(batch, asyncio.get_running_loop().create_future())
         self.waiting.append(waiting)
         self.rows += batch.rows
+        self.idle.clear()
         self.wakeup.set()
         return await waiting.answer
 
     async def serve(self) -> None:
         """Answer what waits, forever."""
         while True:
+            self.idle.set()
             await self.wakeup.wait()
             self.wakeup.clear()
             while self.waiting:
@@ -278,7 +284,8 @@ class WorkerPredictor:
         self.process = await asyncio.create_subprocess_exec(
             sys.executable, "-I", "-m", "majlis.serving.worker", str(self.folder),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-            env=environment(), cwd=tempfile.gettempdir(), **identity(self.user),
+            env=environment(), cwd=tempfile.gettempdir(),
+            **identity(self.user, Path(sys.executable), Path(__file__), self.folder),
         )  # fmt: skip
         asyncio.create_task(self.listen(self.process)).add_done_callback(lambda task: task.exception())
         try:
@@ -344,11 +351,20 @@ def environment() -> dict[str, str]:
     return {"PATH": os.defpath, "HOME": tempfile.gettempdir(), "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1"}
 
 
-def identity(user: int | None) -> dict[str, Any]:
-    """Options that start a process as `user`, when this process may do that."""
-    if user is None or os.geteuid() != 0:
+def identity(user: int | None, *needed: Path) -> dict[str, Any]:
+    """Options that start a process as `user`, when this process may and the user can read what it needs."""
+    if user is None or os.geteuid() != 0 or not all(reachable(path) for path in needed):
         return {}
     return {"user": user, "group": user, "extra_groups": []}
+
+
+def reachable(path: Path) -> bool:
+    """Whether everybody may read `path` and search the folders above it."""
+    everybody_reads, everybody_searches = 0o004, 0o001
+    path = path.resolve()
+    return bool(path.stat().st_mode & everybody_reads) and all(
+        folder.stat().st_mode & everybody_searches for folder in path.parents
+    )
 
 # %% ../../nbs/52_serving_worker.ipynb #10f8de59
 if __name__ == "__main__":
