@@ -122,7 +122,13 @@ class Cache:
         try:
             entry = json.loads(self.entry(key).read_text())
             run = read(self.runs / entry["pipeline"] / entry["run"])
-        except (FileNotFoundError, NotFound, Invalid):  # never computed, or that run was deleted
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            NotFound,
+            Invalid,
+        ):  # never computed, deleted since, or damaged
             return None
         step = run.step(entry["step"])
         whole = step.state is State.DONE and step.key == key and (run.folder / step.executed).exists()
