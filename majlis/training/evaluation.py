@@ -193,10 +193,9 @@ def evaluate(
 ) -> Evaluation:
     """Every metric of `METRICS` with its bootstrap interval, all from the same resamples."""
     ranked = Ranked(labels, probabilities)
-    held = None if groups is None else np.asarray(groups)[ranked.order]
     blocks = [
-        {name: metric(ranked, weights) for name, metric in METRICS.items()}
-        for weights in resample(len(ranked), resamples, seed, held)
+        {name: metric(ranked, weights[:, ranked.order]) for name, metric in METRICS.items()}
+        for weights in resample(len(ranked), resamples, seed, groups)
     ]
     ones = np.ones(len(ranked))
     intervals = {
