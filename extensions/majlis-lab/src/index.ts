@@ -1,11 +1,5 @@
-import { JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
+import { deploymentsPlugin } from './deployments';
+import { panelPlugin } from './panel';
+import { runsPlugin } from './runs';
 
-const plugin: JupyterFrontEndPlugin<void> = {
-  id: 'majlis-lab:plugin',
-  description: 'Majlis in JupyterLab.',
-  autoStart: true,
-  activate: (app: JupyterFrontEnd) => {
-    app.commands.addCommand('majlis:hello', { execute: () => undefined });
-  }
-};
-export default plugin;
+export default [panelPlugin, runsPlugin, deploymentsPlugin];

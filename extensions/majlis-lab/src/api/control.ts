@@ -1,0 +1,103 @@
+/** The control plane's API, through the proxy of the server extension. */
+import { requestAPI } from './request';
+
+export type Tier = 'low' | 'medium' | 'high';
+
+export interface IModel {
+  name: string;
+  versions: number;
+  latest: number;
+  production: number | null;
+  tier: Tier | null;
+  updated: string;
+}
+
+export interface ICheck {
+  name: string;
+  verdict: 'passed' | 'failed' | 'error';
+  value: unknown;
+  threshold: unknown;
+  reason?: string;
+  seconds: number;
+}
+
+export interface IReview {
+  principal: string;
+  chair: string;
+  decision: string;
+  reason: string;
+  at: string;
+}
+
+export interface IVersion {
+  model: string;
+  version: number;
+  owner: string;
+  state: string;
+  stage: string;
+  tier: Tier | null;
+  tier_reasons: string[];
+  run_id: string | null;
+  checks: ICheck[];
+  reviews: IReview[];
+  required: string[];
+  release: string | null;
+  registered_at: string;
+}
+
+export interface IRevision {
+  name: string;
+  release: string;
+  version: number;
+  weight: number;
+  status: string;
+}
+
+export interface IDeployment {
+  name: string;
+  model: string;
+  url: string;
+  revisions: IRevision[];
+  ready: boolean;
+  created_by: string;
+}
+
+export interface IWaiting {
+  model: string;
+  version: number;
+  tier: Tier | null;
+  owner: string;
+  required: string[];
+  due: string | null;
+}
+
+export interface IRegistration {
+  model_uri: string;
+  run_id: string | null;
+  evaluation: Record<string, unknown>;
+  facts: Record<string, unknown>;
+  claimed_metrics: Record<string, number>;
+  lineage: Record<string, unknown>;
+}
+
+const part = encodeURIComponent;
+
+export const control = {
+  models: (signal?: AbortSignal) => requestAPI<IModel[]>('api/models', within(signal)),
+  versions: async (model: string, signal?: AbortSignal) =>
+    (await requestAPI<{ versions: IVersion[] }>(`api/models/${part(model)}`, within(signal))).versions,
+  version: (model: string, version: number, signal?: AbortSignal) =>
+    requestAPI<IVersion>(`api/models/${part(model)}/versions/${version}`, within(signal)),
+  register: (model: string, body: IRegistration) =>
+    requestAPI<IVersion>(`api/models/${part(model)}/versions`, { method: 'POST', body }),
+  reviews: (signal?: AbortSignal) => requestAPI<IWaiting[]>('api/reviews', within(signal)),
+  deployments: (signal?: AbortSignal) => requestAPI<IDeployment[]>('api/deployments', within(signal)),
+  deploy: (name: string, body: Record<string, unknown>) =>
+    requestAPI<IDeployment>(`api/deployments/${part(name)}`, { method: 'PUT', body }),
+  rollback: (name: string, reason: string) =>
+    requestAPI<IDeployment>(`api/deployments/${part(name)}/rollback`, { method: 'POST', body: { reason } })
+};
+
+function within(signal?: AbortSignal): { signal?: AbortSignal } {
+  return signal ? { signal } : {};
+}

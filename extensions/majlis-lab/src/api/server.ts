@@ -1,0 +1,67 @@
+/** What the server extension itself does: runs, pipelines, parameters. */
+import { requestAPI } from './request';
+
+export type Kind = 'str' | 'int' | 'float' | 'bool' | 'list' | 'dict' | 'any';
+
+export interface IField {
+  name: string;
+  type: Kind;
+  optional: boolean;
+  default: unknown;
+  help: string;
+}
+
+export interface IForm {
+  path: string;
+  name: string;
+  title: string;
+  description: string;
+  steps: { name: string; notebook: string }[];
+  fields: IField[];
+  problem?: { detail: string; remedy: string };
+}
+
+export type RunState =
+  'pending' | 'running' | 'done' | 'reused' | 'failed' | 'skipped' | 'interrupted';
+
+export interface IStep {
+  name: string;
+  notebook: string;
+  executed: string;
+  state: RunState;
+  reason: string;
+  cell: number;
+  cells: number;
+  started_at: string | null;
+  usage: { seconds: number };
+  failure: { error: string; message: string; cell: number | null; line: string } | null;
+}
+
+export interface IRun {
+  id: string;
+  pipeline: string;
+  title: string;
+  source: string | null;
+  folder: string | null;
+  parameters: Record<string, unknown>;
+  state: RunState;
+  reason: string;
+  started_at: string;
+  finished_at: string | null;
+  steps: IStep[];
+}
+
+export type Source = { pipeline: string } | { notebook: string };
+
+const post = { method: 'POST' } as const;
+
+export const server = {
+  runs: () => requestAPI<IRun[]>('runs'),
+  start: (source: Source, parameters: Record<string, unknown>) =>
+    requestAPI<IRun>('runs', { ...post, body: { ...source, parameters } }),
+  cancel: (id: string) => requestAPI<IRun>(`runs/${id}/cancel`, post),
+  resume: (id: string) => requestAPI<IRun>(`runs/${id}/resume`, post),
+  pipelines: () => requestAPI<IForm[]>('pipelines'),
+  parameters: (path: string) =>
+    requestAPI<IForm>(`notebook/parameters?path=${encodeURIComponent(path)}`)
+};

@@ -1,0 +1,13 @@
+/** The names of our commands, so that one feature can call another. */
+export const COMMANDS = {
+  open: 'majlis:open',
+  reviews: 'majlis:open-reviews',
+  runNotebook: 'majlis:run-notebook',
+  runPipeline: 'majlis:run-pipeline',
+  register: 'majlis:register',
+  deploy: 'majlis:deploy',
+  rollback: 'majlis:rollback',
+  version: 'majlis:open-version'
+} as const;
+
+export const CATEGORY = 'Majlis';

@@ -1,0 +1,40 @@
+/** How states are coloured and said. */
+import { ICheck, IVersion, Tier } from '../api/control';
+import { Tone } from '../common/views';
+import { count } from '../common/words';
+
+const STATES: Record<string, Tone> = {
+  registered: 'busy',
+  checking: 'busy',
+  failed: 'bad',
+  'in review': 'warn',
+  approved: 'busy',
+  released: 'good',
+  rejected: 'bad',
+  withdrawn: 'quiet',
+  revoked: 'bad'
+};
+
+export function stateTone(state: string): Tone {
+  return STATES[state] ?? 'quiet';
+}
+
+export function tierTone(tier: Tier | null): Tone {
+  return tier === 'high' ? 'bad' : tier === 'medium' ? 'warn' : 'quiet';
+}
+
+export function verdictTone(check: ICheck): Tone {
+  return check.verdict === 'passed' ? 'good' : check.verdict === 'failed' ? 'bad' : 'warn';
+}
+
+/** "8 checks passed", or which did not. */
+export function checksInWords(version: IVersion): { text: string; tone: Tone } {
+  const { checks } = version;
+  const others = checks.filter(check => check.verdict !== 'passed');
+  if (checks.length === 0) {
+    return { text: version.state === 'checking' ? 'being checked' : 'not checked yet', tone: 'quiet' };
+  }
+  return others.length === 0
+    ? { text: `${count(checks.length, 'check')} passed`, tone: 'good' }
+    : { text: `${others.map(check => check.name).join(', ')}: not passed`, tone: 'bad' };
+}
