@@ -202,6 +202,16 @@ class Features:
         ]
         return pl.DataFrame(rows, schema=_VIEWS, orient="row")
 
+    def scan(self, name: str) -> pl.LazyFrame:
+        """All rows of a view's source, with their moments."""
+        source = self.view(name).batch_source
+        if not isinstance(source, FileSource):
+            raise Invalid(
+                f"view '{name}' reads from {type(source).__name__}, which is no file",
+                remedy="Make its source with features.source(name, rows).",
+            )
+        return pl.scan_parquet(source.path)
+
     def training_set(
         self,
         entities: pl.DataFrame,  # the keys of the views, event_timestamp, and whatever should come along
