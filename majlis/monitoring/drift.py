@@ -416,7 +416,7 @@ def _number(value: float) -> str:
 
 
 def _cells(column: ColumnDrift) -> tuple[str, ...]:
-    p = "–" if math.isnan(column.p_value) else f"{column.p_value:.1e}"
+    p = "–" if math.isnan(column.p_value) else f"{column.p_value:.1e}" if column.p_value > 1e-99 else "<1e-99"
     numbers = (_number(v) for v in (column.psi, column.effect, column.wasserstein, column.jensen_shannon))
     missing = (f"{share:.1%}" for share in (column.missing_before, column.missing_after))
     return (column.column, *numbers, p, *missing, "yes" if column.drifted else "no")

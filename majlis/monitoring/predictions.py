@@ -160,10 +160,15 @@ def join_labels(
     _require_key(labels, key)
     own = {name: predictions.log[name] for name in ("id", "at", "release") if name in predictions.log.columns}
     asked = {name: predictions.inputs[name] for name in key if name not in own}
-    made = pl.DataFrame(own | asked | {"score": predictions.score})
-    joined = made.join(labels, on=key, how="inner", validate="m:1", maintain_order="left")
-    joined = joined.filter(pl.col("label").is_not_null())
+    made = _comparable(pl.DataFrame(own | asked | {"score": predictions.score}), key)
+    given = _comparable(labels, key).filter(pl.col("label").is_not_null())
+    joined = made.join(given, on=key, how="inner", validate="m:1", nulls_equal=True, maintain_order="left")
     return Labelled(joined, len(made) - len(joined))
+
+
+def _comparable(frame: pl.DataFrame, key: list[str]) -> pl.DataFrame:
+    numbers = [name for name in key if frame.schema[name].is_numeric()]
+    return frame.with_columns(pl.col(numbers).cast(pl.Float32).fill_nan(None))
 
 
 def _require_key(labels: pl.DataFrame, key: list[str]) -> None:
