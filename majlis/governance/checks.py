@@ -77,6 +77,7 @@ class Subject:
     rows: pd.DataFrame  # the evaluation rows, labels taken out
     labels: NDArray[Any]  # [N]
     claimed: Mapping[str, float] = field(default_factory=dict)  # metric → what the author says
+    serving: Predict | None = None  # the form that would be served, when it is another one (ONNX)
     production: Predict | None = None  # the version that is served now
     previous: Description | None = None  # and how it describes itself
     groups: NDArray[Any] | None = None  # [N] rows that belong together (a day): resampled together
@@ -340,14 +341,14 @@ def artifact_scan(subject: Subject) -> Check:
 @check
 def latency(subject: Subject) -> Check:
     """The 99th percentile of single-row predictions is below the limit."""
-    limits, rows = subject.limits, subject.inputs
+    limits, rows, predict = subject.limits, subject.inputs, subject.serving or subject.predict
     picked = np.random.default_rng(limits.seed).integers(0, len(rows), limits.latency_requests)
-    subject.predict(rows.head(1))  # the first one pays for what is loaded lazily
+    predict(rows.head(1))  # the first one pays for what is loaded lazily
     times = []
     for position in picked:
         row = rows.iloc[position : position + 1]
         start = time.perf_counter()
-        subject.predict(row)
+        predict(row)
         times.append((time.perf_counter() - start) * 1000)
     p50, p99 = (float(np.quantile(times, share)) for share in (0.5, 0.99))
     evidence = {"p50_ms": p50, "p99_ms": p99, "requests": len(times)}
