@@ -54,9 +54,9 @@ def frozen(
 
 
 def utc(moment: datetime) -> datetime:
-    """`moment` in UTC; ValueError where it does not say its zone, because a guess would be wrong somewhere."""
+    """`moment` in UTC; ValueError where it does not say its zone, for a guess would be wrong somewhere."""
     if moment.tzinfo is None:
-        raise ValueError(f"{moment!r} has no time zone; give an aware datetime, such as clock.now()")
+        raise ValueError(f"{moment!r} has no time zone; give an aware moment, as now() does")
     return moment.astimezone(UTC)
 
 # %% ../nbs/01_clock.ipynb #56b78b6c

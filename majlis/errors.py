@@ -11,7 +11,7 @@ import http
 
 # %% ../nbs/00_errors.ipynb #89746e8c
 class MajlisError(Exception):
-    """What Majlis refuses or cannot do; the message says what was given and allowed, the remedy what to do."""
+    """What Majlis refuses or cannot do; the message says what was given and what is allowed."""
 
     status: http.HTTPStatus = http.HTTPStatus.INTERNAL_SERVER_ERROR  # how the API answers
     title: str = "Majlis could not do this"  # the same for every error of a class
