@@ -85,7 +85,9 @@ def test_what_json_cannot_say_is_refused_and_named(value: Any, told: str) -> Non
         ("x = (1, 2)", "x", ("list",), [1, 2], ""),
     ],
 )
-def test_a_declaration_is_read(source: str, name: str, allowed: tuple[str, ...], default: Any, note: str) -> None:
+def test_a_declaration_is_read(
+    source: str, name: str, allowed: tuple[str, ...], default: Any, note: str
+) -> None:
     found = declared(notebook(source))[name]
     assert (found.allowed, found.default, found.help) == (allowed, default, note)
 
@@ -118,7 +120,9 @@ def test_only_tagged_cells_declare() -> None:
     assert declared(notebook("import os\nx = 1", tags=[])) == {}
 
 
-@pytest.mark.parametrize("name", ["password", "db_passwd", "API_KEY", "apikey", "client_secret", "access_token"])
+@pytest.mark.parametrize(
+    "name", ["password", "db_passwd", "API_KEY", "apikey", "client_secret", "access_token"]
+)
 def test_secrets_are_not_parameters(name: str) -> None:
     with pytest.raises(Invalid, match="environment"):
         declared(notebook(f"{name} = ''"))
@@ -173,7 +177,9 @@ def test_unknown_names_get_a_suggestion() -> None:
         resolve({"months": Parameter("months", [1], ("list",))}, {"mnths": [1]}, "01_ingest.ipynb")
 
 
-texts = st.text() | st.sampled_from(['"', "'''", '\\"', "\\", "\n\r\x00\x85\u2028", "{x}", "%s", "# x", "\ud7ff"])
+texts = st.text() | st.sampled_from(
+    ['"', "'''", '\\"', "\\", "\n\r\x00\x85\u2028", "{x}", "%s", "# x", "\ud7ff"]
+)
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
