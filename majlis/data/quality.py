@@ -136,8 +136,11 @@ def validate(
     return Validated(checked, _quarantine(frame.clear()), dimensions=dict.fromkeys(DIMENSIONS, 1.0))
 
 
+_ROW = "row of the batch"  # no column of a batch is called this
+
+
 def _faults(cases: pl.DataFrame, schema: pa.DataFrameSchema) -> pl.DataFrame:
-    """One line for each row and reason: row, reason, dimension."""
+    """One line for each row and reason, with the dimension it belongs to."""
     if (broken := cases.filter(pl.col("index").is_null())).height:
         raise SchemaMismatch(
             "the batch cannot be validated, a check itself failed:\n  "
@@ -167,17 +170,18 @@ def _faults(cases: pl.DataFrame, schema: pa.DataFrameSchema) -> pl.DataFrame:
         .then(check.replace_strict(stated, default="consistency", return_dtype=pl.String))
         .otherwise(pl.lit("accuracy"))
     )
-    return cases.select(row=pl.col("index").cast(pl.UInt32), reason=reason, dimension=dimension).unique()
+    row = pl.col("index").cast(pl.UInt32).alias(_ROW)
+    return cases.select(row, reason=reason, dimension=dimension).unique()
 
 
 def _part(frame: pl.DataFrame, faults: pl.DataFrame) -> Validated:
-    reasons = faults.group_by("row").agg(pl.col("reason").sort().alias(REASONS))
-    numbered = frame.with_row_index("row")
+    reasons = faults.group_by(_ROW).agg(pl.col("reason").sort().alias(REASONS))
+    numbered = frame.with_row_index(_ROW)
     counts = faults.group_by("reason").len().sort(["len", "reason"], descending=[True, False])
-    faulty = dict(faults.group_by("dimension").agg(pl.col("row").n_unique()).iter_rows())
+    faulty = dict(faults.group_by("dimension").agg(pl.col(_ROW).n_unique()).iter_rows())
     return Validated(
-        valid=numbered.join(reasons, on="row", how="anti", maintain_order="left").drop("row"),
-        quarantined=numbered.join(reasons, on="row", how="inner", maintain_order="left").drop("row"),
+        valid=numbered.join(reasons, on=_ROW, how="anti", maintain_order="left").drop(_ROW),
+        quarantined=numbered.join(reasons, on=_ROW, how="inner", maintain_order="left").drop(_ROW),
         reasons=dict(counts.iter_rows()),
         dimensions={each: 1 - faulty.get(each, 0) / frame.height for each in DIMENSIONS},
     )

@@ -1,9 +1,10 @@
 """How the flights' clock readings become moments: HHMM on a local clock in, UTC out."""
 
+from typing import Literal
+
 import polars as pl
 
 NEW_YORK = "America/New_York"
-DAY_MINUTES = 24 * 60
 
 # The airports file leaves out the four Caribbean airports that New York flies to. Their clocks are no secret.
 CARIBBEAN = {
@@ -27,11 +28,23 @@ def clock_minutes(column: str) -> pl.Expr:
     return reading // 100 * 60 + reading % 100
 
 
-def _local_minutes(moment: str, zone: str | None) -> pl.Expr:
+def _first_shown(zone: str | None) -> pl.Expr:
+    """The first moment from departure on at which the clock in `zone` shows arr_time."""
     if zone is None:
-        return pl.lit(None, pl.Int64)
-    local = pl.col(moment).dt.convert_time_zone(zone)
-    return local.dt.hour().cast(pl.Int64) * 60 + local.dt.minute()
+        return pl.lit(None, pl.Datetime("us", "UTC"))
+    departed = pl.col("departed_at").dt.convert_time_zone(zone).dt.replace_time_zone(None)
+    same_day = departed.dt.truncate("1d") + pl.duration(minutes=clock_minutes("arr_time"))
+    shown = pl.when(same_day < departed).then(same_day.dt.offset_by("1d")).otherwise(same_day)
+    # In autumn an hour is shown twice. In spring one is never shown: who reads it did not put the clock forward.
+    early, late = _moment(shown, zone, "earliest"), _moment(shown, zone, "latest")
+    not_forward = _moment(shown.dt.offset_by("-1h"), zone, "latest").dt.offset_by("1h")
+    return pl.coalesce(pl.when(early >= pl.col("departed_at")).then(early).otherwise(late), not_forward)
+
+
+def _moment(local: pl.Expr, zone: str, ambiguous: Literal["earliest", "latest"]) -> pl.Expr:
+    return local.dt.replace_time_zone(zone, ambiguous=ambiguous, non_existent="null").dt.convert_time_zone(
+        "UTC"
+    )
 
 
 def with_moments(flights: pl.DataFrame, airports: pl.DataFrame) -> pl.DataFrame:
@@ -42,7 +55,9 @@ def with_moments(flights: pl.DataFrame, airports: pl.DataFrame) -> pl.DataFrame:
     destination: it is the first moment after departure at which that clock shows it.
     """
     zones = dict(airports.select("faa", "tzone").drop_nulls().iter_rows())
-    scheduled = pl.datetime("year", "month", "day", "hour", "minute", time_zone=NEW_YORK, time_unit="us")
+    scheduled = pl.datetime(  # a timetable does not say which of two 01:30 it means; the first
+        "year", "month", "day", "hour", "minute", time_zone=NEW_YORK, time_unit="us", ambiguous="earliest"
+    )
     flights = flights.with_row_index("position").with_columns(
         event_timestamp=scheduled.dt.convert_time_zone("UTC"),
         zone=pl.col("dest").replace_strict(zones, default=None, return_dtype=pl.String),
@@ -51,16 +66,9 @@ def with_moments(flights: pl.DataFrame, airports: pl.DataFrame) -> pl.DataFrame:
         departed_at=pl.col("event_timestamp") + pl.duration(minutes=pl.col("dep_delay"))
     )
     by_zone = [
-        group.with_columns(shown=_local_minutes("departed_at", zone))
-        for (zone,), group in flights.group_by("zone")
+        group.with_columns(arrived_at=_first_shown(zone)) for (zone,), group in flights.group_by("zone")
     ]
-    under_way = (clock_minutes("arr_time") - pl.col("shown")) % DAY_MINUTES
-    return (
-        pl.concat(by_zone)
-        .sort("position")
-        .with_columns(arrived_at=pl.col("departed_at") + pl.duration(minutes=under_way))
-        .drop("position", "zone", "shown")
-    )
+    return pl.concat(by_zone).sort("position").drop("position", "zone")
 
 
 def minutes_between(start: str, end: str) -> pl.Expr:
