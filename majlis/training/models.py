@@ -62,6 +62,12 @@ SKLEARN_NEEDS = ("mlflow", "numpy", "pandas", "scikit-learn", "skl2onnx", "skops
 ONNX_NEEDS = ("mlflow", "numpy", "onnxruntime", "pandas")
 
 
+def _conda(run: TrackedRun, names: Sequence[str]) -> dict[str, Any]:
+    """The environment in the form that asks MLflow for nothing more: its own would look for a pip to pin."""
+    pins = {"pip": run.environment.pins(names)}
+    return {"name": "majlis", "dependencies": [f"python={run.environment.python}", "pip", pins]}
+
+
 def log_classifier(
     run: TrackedRun,
     classifier: Any,  # a fitted scikit-learn classifier over the columns of `example`
@@ -79,7 +85,7 @@ def log_classifier(
             pyfunc_predict_fn="predict_proba",
             signature=signature_of(rows, classifier.predict_proba(rows)),
             input_example=rows,
-            pip_requirements=run.environment.pins(SKLEARN_NEEDS),
+            conda_env=_conda(run, SKLEARN_NEEDS),
         )
     return str(logged.model_uri)
 
@@ -105,7 +111,7 @@ def log_graph(
             data_path=str(path),
             signature=signature_of(rows, OnnxClassifier(path).predict(rows)),
             input_example=rows,
-            pip_requirements=run.environment.pins(ONNX_NEEDS),
+            conda_env=_conda(run, ONNX_NEEDS),
         )
     return str(logged.model_uri)
 
