@@ -11,6 +11,7 @@ __all__ = ['PAYLOAD_TYPE', 'LOCATION', 'Revision', 'Deployment', 'Key', 'Snapsho
 import base64
 import binascii
 import hashlib
+import math
 import os
 import tempfile
 from datetime import datetime
@@ -36,6 +37,12 @@ class Revision(msgspec.Struct, frozen=True, kw_only=True):
     weight: float = 0.0  # share of the traffic, relative to the other revisions'
     shadow: bool = False  # gets a copy of the traffic, never answers
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight < math.inf:
+            raise ValueError(
+                f"revision {self.name!r} has weight {self.weight}; a weight is a number of at least 0"
+            )
+
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     """What a client calls by name."""
@@ -44,6 +51,11 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     revisions: tuple[Revision, ...]
     sticky: str | None = None  # request header whose value pins a caller to a revision, such as "x-user"
     log_sample: float = 1.0  # share of the requests whose rows reach the prediction log
+
+    def __post_init__(self) -> None:
+        names = [revision.name for revision in self.revisions]
+        if len(set(names)) != len(names):
+            raise ValueError(f"revisions are named {', '.join(names)}; every name may occur once")
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):

@@ -26,7 +26,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import Invalid, MajlisError, SchemaMismatch, Unavailable
+from ..errors import MajlisError, SchemaMismatch, Unavailable
 from .signature import Batch, Signature
 
 # %% ../../nbs/52_serving_worker.ipynb #e7a719e6
@@ -264,7 +264,7 @@ class WorkerPredictor:
             raise SchemaMismatch(f"The model refused these values: {reply[1][:500]}")
         result = unpacked(reply[1])
         if len(result) != batch.rows:
-            raise Invalid(f"The model answered {len(result)} rows to {batch.rows}.")
+            raise MajlisError(f"The model answered {len(result)} rows to {batch.rows}.")
         return result
 
     async def exchange(self, message: bytes | None) -> list[Any]:

@@ -75,7 +75,9 @@ class World:
         """Where the gateway is."""
         return f"http://127.0.0.1:{self.port}"
 
-    def make_key(self, key: str, name: str, deployments: tuple[str, ...], seconds: float = 3600, **more: Any) -> Key:
+    def make_key(
+        self, key: str, name: str, deployments: tuple[str, ...], seconds: float = 3600, **more: Any
+    ) -> Key:
         """A key as the snapshot lists it."""
         return Key(
             id=name,
@@ -116,10 +118,13 @@ class World:
             model=model,
             version=int(version),
             owner="amira",
-            run_id="0" * 32,
+            run="0" * 32,
             formats=formats,
             digests=digests(folder),
-            signature={"inputs": inputs or [{"name": "x", "type": "double", "required": True}], "outputs": []},
+            signature={
+                "inputs": inputs or [{"name": "x", "type": "double", "required": True}],
+                "outputs": [],
+            },
             checks=[],
             approvals=[],
             policy="",
@@ -133,11 +138,13 @@ class World:
         sign(folder, self.private)
         return folder
 
-    def deploy(self, name: str = "adder", log_sample: float = 1.0, sticky: str | None = None, **weights: float) -> None:
-        """Publish a deployment whose revisions are the releases `<model>_<n>=weight`; a negative one is a shadow."""
+    def deploy(
+        self, name: str = "adder", log_sample: float = 1.0, sticky: str | None = None, **weights: float
+    ) -> None:
+        """Publish a deployment of the releases `<model>_<n>=weight`; below 0 it is a shadow."""
         revisions = tuple(
             Revision(
-                name=release.rpartition("_")[2],
+                name=release.replace("_", "-"),
                 release=release.replace("_", "-"),
                 weight=max(weight, 0.0),
                 shadow=weight < 0,
@@ -175,7 +182,11 @@ class World:
         }
         with (self.home / "gateway.log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "majlis.serving.gateway"], cwd=ROOT, env=environment, stdout=log, stderr=log
+                [sys.executable, "-m", "majlis.serving.gateway"],
+                cwd=ROOT,
+                env=environment,
+                stdout=log,
+                stderr=log,
             )
         try:
             if wait:
@@ -210,8 +221,14 @@ class World:
         value: dict[str, Any] = wait_until(settled, 30)
         return value
 
-    def ask(self, *values: float | None, name: str = "adder", key: str | None = None, **more: Any) -> httpx.Response:
+    def ask(
+        self, *values: float | None, name: str = "adder", key: str | None = None, **more: Any
+    ) -> httpx.Response:
         """One V2 request with a column x."""
-        body = {"inputs": [{"name": "x", "shape": [len(values), 1], "datatype": "FP64", "data": list(values)}]}
+        body = {
+            "inputs": [{"name": "x", "shape": [len(values), 1], "datatype": "FP64", "data": list(values)}]
+        }
         headers = {"authorization": f"Bearer {key or self.key}"} | more.pop("headers", {})
-        return httpx.post(f"{self.url}/v2/models/{name}/infer", json=body, headers=headers, timeout=30, **more)
+        return httpx.post(
+            f"{self.url}/v2/models/{name}/infer", json=body, headers=headers, timeout=30, **more
+        )
