@@ -105,7 +105,8 @@ def decision_page(wb: Workbench, version: Version) -> str:
     """Where people decide on `version`: an origin that no page of a notebook can act on."""
     bench = wb.settings.workbench
     origin = f"http://{bench.host}:{bench.control_port}{bench.base_url}services/majlis"
-    return f"{origin}/models/{version.model}/versions/{version.version}"
+    page: str = f"{origin}/models/{version.model}/versions/{version.version}"
+    return page
 
 # %% ../nbs/80_widgets.ipynb #5eb248d5
 class DeployWidget(View):
