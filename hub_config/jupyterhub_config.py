@@ -59,7 +59,7 @@ c.Spawner.cmd = [sys.executable, "-m", "jupyterhub.singleuser"]
 c.Spawner.args = ["--allow-root"] if os.getuid() == 0 and not c.LocalSpawner.isolated else []
 c.Spawner.default_url = "/lab"
 c.Spawner.http_timeout = c.Spawner.start_timeout = int(bench.start_timeout_seconds)
-c.Spawner.env_keep = ["PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"]
+c.Spawner.env_keep = ["LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"]
 c.Spawner.environment = services.kernel_environment(settings, os.environ) | {
     "MLFLOW_TRACKING_TOKEN": lambda spawner: spawner.api_token,
 }

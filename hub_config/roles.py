@@ -6,6 +6,7 @@ from majlis.access import KERNEL_SCOPES, ROLE_SCOPES, Role, Scope
 
 CONTROL, TRACKING, DECISIONS = "majlis", "mlflow", "majlis-decisions"  # services, by name
 SUPERVISOR, CULLER = "workbench", "idle-culler"
+SERVER = "server"  # what people's servers and all that runs in them are marked as
 
 DESCRIPTIONS = {
     Scope.READ: "See models, reviews, deployments and the audit trail",

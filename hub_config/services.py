@@ -1,11 +1,22 @@
 """The services the hub starts and restarts: the control plane, MLflow, and the culler of idle servers."""
 
+import os
 import secrets
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from hub_config.roles import CONTROL, CULLER, DECISIONS, SUPERVISOR, TRACKING, access_to, session_scopes
+from hub_config.roles import (
+    CONTROL,
+    CULLER,
+    DECISIONS,
+    SERVER,
+    SUPERVISOR,
+    TRACKING,
+    access_to,
+    session_scopes,
+)
 from majlis.settings import Settings
 
 CULL_EVERY_PARTS = 4  # the culler looks this many times within the time a server may be idle
@@ -115,6 +126,8 @@ def environment(settings: Settings, environ: Mapping[str, str], component: str) 
     return inherited | marks(settings, component) | {"MAJLIS_SETTINGS": str(settings.source)}
 
 
+SYSTEM_PATH = ("/usr/local/bin", "/usr/bin", "/bin")  # not the operator's own
+
 # Overrides that a kernel may see. The others can hold passwords (a database's URL) or do not concern it.
 SHOWN_TO_KERNELS = ("WORKBENCH_", "LAKE_", "FEATURES_", "GATEWAY_", "RELEASE_", "PROFILE_", "COSTS_")
 
@@ -125,7 +138,8 @@ def kernel_environment(settings: Settings, environ: Mapping[str, str]) -> dict[s
     hub = f"{origin(settings)}{settings.workbench.base_url}services"
     return {
         **{name: value for name, value in environ.items() if name.startswith(shown)},
-        **marks(settings, "server"),
+        **marks(settings, SERVER),
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), *SYSTEM_PATH]),
         "MAJLIS_SETTINGS": str(settings.source),
         "MAJLIS_URL": f"{hub}/{CONTROL}",
         "MLFLOW_TRACKING_URI": f"{hub}/{TRACKING}",

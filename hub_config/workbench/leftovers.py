@@ -1,7 +1,7 @@
 """The processes of a workbench, found by the mark in their environment, whoever their parent is by now.
 
-A killed supervisor or hub cannot clean up after itself. Every process that it started, and theirs in turn, carries
-`MAJLIS_WORKBENCH=<home>`, so whoever comes next can.
+A killed supervisor or hub cannot clean up after itself. Every process that it started, and theirs in turn,
+carries `MAJLIS_WORKBENCH=<home>`, so whoever comes next can.
 """
 
 import signal
@@ -15,7 +15,7 @@ MARK, COMPONENT = "MAJLIS_WORKBENCH", "MAJLIS_COMPONENT"
 
 
 def find(home: Path, components: Collection[str] | None = None) -> list[psutil.Process]:
-    """Every process of the workbench in `home`, but this one; of some `components` only, if they are given."""
+    """Every process of the workbench in `home` but this one, or of some of its `components`."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):

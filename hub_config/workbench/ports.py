@@ -1,4 +1,4 @@
-"""Are the ports free? Asked before anything is started, so that the answer names the setting and the culprit."""
+"""Are the ports free? Asked before anything starts, so that the answer names the setting and the culprit."""
 
 import socket
 from contextlib import suppress
@@ -25,7 +25,7 @@ def check(settings: Settings) -> None:
         section, name = key.strip("[").split("] ")
         raise SettingsError(
             "; ".join(f"{key} = {port} is taken{by(port)}" for key, port in taken),
-            remedy=f"Stop what is there, or choose another: MAJLIS_{section.upper()}_{name.upper()}=PORT make up.",
+            remedy=f"Stop it, or choose another port: MAJLIS_{section.upper()}_{name.upper()}=PORT make up.",
         )
 
 
@@ -44,7 +44,9 @@ def by(port: int) -> str:
     """Who listens on `port`, as far as this account may see it."""
     with suppress(psutil.Error):
         for connection in psutil.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+            if connection.status != psutil.CONN_LISTEN or not connection.laddr or not connection.pid:
+                continue
+            if connection.laddr.port == port:
                 words = " ".join(psutil.Process(connection.pid).cmdline()[:3])
                 return f" by process {connection.pid} ({words})"
     return ""

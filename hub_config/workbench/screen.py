@@ -26,7 +26,7 @@ class Screen:
         """One line with the time since the start."""
         seconds = time.monotonic() - self.began
         self.console.print(f"[dim]{seconds:6.1f} s[/]  ", end="")
-        self.console.print(text, markup=False)
+        self.console.print(text, markup=False, soft_wrap=True)
 
     def opening(self, settings: Settings, alone: Isolation, made: Mapping[str, str], kept: Path) -> None:
         """What is about to start, and accounts that are new."""

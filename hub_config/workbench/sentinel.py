@@ -1,7 +1,7 @@
 """Outlives a supervisor that is killed, just long enough to end what it leaves.
 
-The supervisor holds the other end of this process's standard input. When that closes without the word that all is
-well, the supervisor is gone and nobody else will clean up.
+The supervisor holds the other end of this process's standard input. When that closes without the word that
+all is well, the supervisor is gone and nobody else will clean up.
 """
 
 import subprocess

@@ -1,6 +1,8 @@
 """One start of the workbench, from the checks before it to the last process that ended."""
 
 import asyncio
+import json
+import os
 import signal
 from contextlib import suppress
 
@@ -10,10 +12,12 @@ from hub_config.workbench import demo, lock, ports, sentinel, verify
 from hub_config.workbench.bench import PROJECT, Bench
 from hub_config.workbench.leftovers import sweep
 from hub_config.workbench.screen import Screen
+from majlis.control.health import STATE
 from majlis.errors import MajlisError
 from majlis.settings import Settings
-from spawner.isolation import isolation
+from spawner.isolation import Isolation, isolation
 
+READABLE = 0o644
 INTERRUPTED = 130  # what a shell reports for Ctrl-C
 
 
@@ -28,6 +32,7 @@ async def run(settings: Settings, purpose: str, pipeline: bool) -> int:
         ports.check(settings)
         made = accounts.ensure(settings) if settings.workbench.demo_accounts else {}
         screen.opening(settings, alone, made, accounts.accounts_file(settings))
+        tell(settings, alone)
         watchman = sentinel.post(settings.home, settings.workbench.stop_timeout_seconds)
         bench = Bench(settings, screen.say, not_ours={watchman.pid})
         try:
@@ -37,6 +42,13 @@ async def run(settings: Settings, purpose: str, pipeline: bool) -> int:
             forced = await bench.stop()
             await asyncio.to_thread(sentinel.relieve, watchman)
             screen.say("stopped" + (f"; {forced} processes had to be looked for" if forced else ""))
+
+
+def tell(settings: Settings, alone: Isolation) -> None:
+    """Write down for everybody what only the supervisor knows."""
+    state = settings.home / STATE
+    state.write_text(json.dumps({"pid": os.getpid(), "isolation": {"on": alone.on, "reason": alone.reason}}))
+    state.chmod(READABLE)
 
 
 async def until_stopped(bench: Bench, screen: Screen, purpose: str, pipeline: bool) -> int:

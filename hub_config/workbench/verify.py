@@ -1,4 +1,4 @@
-"""`make demo`: every step of the path looked at where it left its traces, not where it said that it was done."""
+"""`make demo`: every step of the path is looked at where it left its traces, not taken at its word."""
 
 from typing import Any
 

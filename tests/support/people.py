@@ -1,0 +1,90 @@
+"""People at a running hub: they log in as a browser does, make tokens, start servers, run cells, decide."""
+
+import asyncio
+import time
+from functools import cached_property
+from typing import Any
+
+import httpx
+
+from hub_config.workbench import kernel
+
+SECONDS = 90.0
+POLL_SECONDS = 0.2
+
+
+class Person:
+    """Somebody with an account, logged in to the hub at `url`."""
+
+    def __init__(self, url: str, decisions: str, name: str, password: str) -> None:
+        self.url, self.decisions_url, self.name = url, decisions, name
+        self.browser = httpx.Client(base_url=url, timeout=SECONDS, trust_env=False, follow_redirects=True)
+        self.browser.get("/hub/login").raise_for_status()
+        form = {"username": name, "password": password, "_xsrf": self.xsrf}
+        self.browser.post("/hub/login", data=form).raise_for_status()
+
+    @property
+    def xsrf(self) -> str:
+        """The token against forged requests that the hub's pages carry."""
+        return next(
+            one.value or "" for one in self.browser.cookies.jar if one.name == "_xsrf" and one.path == "/hub/"
+        )
+
+    def hub(self, method: str, path: str, **content: Any) -> httpx.Response:
+        """A request to the hub's API with the person's own session."""
+        answer = self.browser.request(
+            method, f"/hub/api{path}", headers={"X-XSRFToken": self.xsrf}, **content
+        )
+        answer.raise_for_status()
+        return answer
+
+    def token(self, **content: Any) -> str:
+        """A token of the person's own, as the hub's token page makes them."""
+        return str(self.hub("POST", f"/users/{self.name}/tokens", json=content).json()["token"])
+
+    def api(self, **token: Any) -> httpx.Client:
+        """A program of the person's, with a token of theirs."""
+        headers = {"Authorization": f"Bearer {self.token(**token)}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=SECONDS, trust_env=False)
+
+    def start_server(self, **options: Any) -> str:
+        """Start the person's server unless it runs; its address."""
+        if not self.hub("GET", f"/users/{self.name}").json().get("server"):
+            self.hub("POST", f"/users/{self.name}/server", json=options)
+        deadline = time.monotonic() + SECONDS
+        while not (server := self.hub("GET", f"/users/{self.name}").json().get("server")):
+            assert time.monotonic() < deadline, f"{self.name}'s server did not start"
+            time.sleep(POLL_SECONDS)
+        return f"{self.url}{server}"
+
+    @cached_property
+    def full_token(self) -> str:
+        """A token with everything the person has."""
+        return self.token()
+
+    def run(self, code: str, seconds: float = SECONDS) -> str:
+        """What `code` prints in a kernel of the person's server."""
+        return asyncio.run(kernel.execute(self.start_server(), self.full_token, code, seconds))
+
+    def kernel_token(self) -> str:
+        """The token that every kernel of the person's server finds in its environment."""
+        return self.run("import os; print(os.environ['JUPYTERHUB_API_TOKEN'], end='')")
+
+    def page(self, path: str) -> httpx.Response:
+        """A page, as the person's browser gets it, through logins on the way."""
+        return self.browser.get(path, headers={"Accept": "text/html"})
+
+    def decisions(self) -> httpx.Client:
+        """The person's browser on the decisions origin, logged in there."""
+        page = self.browser.get(
+            f"{self.decisions_url}/services/majlis/api/v1/whoami", headers={"Accept": "text/html"}
+        )
+        assert str(page.url).startswith(self.decisions_url), page.url
+        headers = {"Origin": self.decisions_url}
+        return httpx.Client(
+            base_url=self.decisions_url,
+            cookies=self.browser.cookies,
+            headers=headers,
+            timeout=SECONDS,
+            trust_env=False,
+        )
