@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['app', 'AsJson', 'Runs', 'audit', 'release', 'check', 'INTERRUPTED', 'root', 'settings', 'workbench', 'on_hub', 'show',
-           'text', 'Lines', 'Bars', 'outcome', 'runs_folder', 'run', 'typed', 'latest', 'list_runs', 'whoami', 'models',
-           'deployments', 'audit_verify', 'verdict_over_http', 'verdict_of_store', 'release_verify', 'settings_check',
-           'Door', 'doors', 'health', 'status', 'complain', 'main']
+           'text', 'Lines', 'Bars', 'outcome', 'runs_folder', 'run', 'reported', 'report_usage', 'measured', 'typed',
+           'latest', 'list_runs', 'whoami', 'models', 'deployments', 'costs', 'audit_verify', 'verdict_over_http',
+           'verdict_of_store', 'release_verify', 'settings_check', 'Door', 'doors', 'health', 'status', 'complain',
+           'main']
 
 # %% ../nbs/81_cli.ipynb #4218e848
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,11 +21,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import __version__
-from .errors import Invalid, MajlisError, NotFound
+from .errors import Conflict, Invalid, MajlisError, NotFound
 
 if TYPE_CHECKING:  # for the types; the commands import them when they run
     from majlis.client import Workbench
     from majlis.pipelines.definition import Definition
+    from majlis.pipelines.pipeline import Reporter
     from majlis.pipelines.runs import Run, StepRun
     from majlis.settings import Settings
 
@@ -175,7 +177,7 @@ def run(
     found = definition.read(source)
     place = {"lake": chosen.lake.uri, "tracking": chosen.tracking.url, "features": str(chosen.features.repo)}
 
-    def execute(reporter: pipeline.Reporter) -> "Run":
+    def execute(reporter: "Reporter") -> "Run":
         return pipeline.run(
             source,
             typed(found, parameter or []),
@@ -188,17 +190,59 @@ def run(
             place=place,
         )
 
+    try:
+        ended = reported(execute, found, as_json)
+    finally:
+        if on_hub():
+            report_usage(folder)
     if as_json:
-        typer.echo(execute(pipeline.silent).model_dump_json(indent=1))
-        return
-    if sys.stdout.isatty():
-        with Bars(found) as bars:
-            ended = execute(bars)
+        typer.echo(ended.model_dump_json(indent=1))
     else:
-        ended = execute(Lines())
-    typer.secho(
-        f"{ended.title or ended.pipeline}: done. The executed notebooks are in {ended.folder}", fg="green"
-    )
+        typer.secho(f"{ended.title or ended.pipeline}: done. Executed notebooks: {ended.folder}", fg="green")
+
+
+def reported(execute: Callable[["Reporter"], "Run"], definition: "Definition", quiet: bool) -> "Run":
+    """Execute, telling about it in the way that suits where the output goes."""
+    if quiet:
+        return execute(lambda run, step: None)
+    if sys.stdout.isatty():
+        with Bars(definition) as bars:
+            return execute(bars)
+    return execute(Lines())
+
+
+def report_usage(runs: Path, latest: int = 50) -> None:
+    """Send what the latest runs used to the control plane; what cannot be sent now goes with the next run."""
+    from majlis.pipelines.runs import history, held
+
+    for run in history(runs)[:latest]:
+        unsent = [step for step in run.steps if step.usage != step.metered]
+        if not unsent:
+            continue
+        try:
+            with held(run):  # not while it is being executed: the record is that process's
+                workbench().api("POST", "/meters", json=[measured(run, step) for step in unsent])
+                with run.change():
+                    for step in unsent:
+                        step.metered = step.usage
+        except Conflict:
+            continue
+        except MajlisError as error:
+            typer.echo(f"what {run.id} used will be reported with the next run: {error.message}", err=True)
+            return
+
+
+def measured(run: "Run", step: "StepRun") -> dict[str, Any]:
+    """A usage record; its id follows from what it counts, so sending it again counts once."""
+    new = step.usage - step.metered
+    return {
+        "id": f"{run.id}/{step.name}/{step.usage.cpu_seconds:.3f}",
+        "kind": "pipeline",
+        "subject": run.pipeline,
+        "part": step.name,
+        "cpu_seconds": new.cpu_seconds,
+        "memory_gib_seconds": new.memory_gib_seconds,
+    }
 
 
 def typed(definition: "Definition", given: Iterable[str]) -> dict[str, Any]:
@@ -278,6 +322,16 @@ def deployments(as_json: AsJson = False) -> None:
     show(workbench().deployments(), ["name", "model", "ready", "url", "created_by"], as_json)
 
 
+@app.command()
+def costs(
+    by: Annotated[str, typer.Option(help="user, team, pipeline or kind.")] = "user",
+    as_json: AsJson = False,
+) -> None:
+    """What this month cost so far."""
+    rows = workbench().costs(by=by)
+    show(rows, ["name", "cpu_hours", "memory_gib_hours", "gpu_hours", "amount", "currency"], as_json)
+
+
 audit = typer.Typer(help="The audit trail.", no_args_is_help=True)
 app.add_typer(audit, name="audit")
 
@@ -289,7 +343,7 @@ def audit_verify(as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps(verdict))
     elif verdict["ok"]:
-        typer.secho(f"{verdict['records']} records, each follows the one before it", fg="green")
+        typer.secho(f"records: {verdict['records']}; each follows the one before it", fg="green")
     else:
         complain(f"record {verdict['first_bad']}: {verdict['reason']}", "Restore the database from a backup.")
     raise typer.Exit(0 if verdict["ok"] else 1)

@@ -113,6 +113,14 @@ class Usage(Record):
     memory_gib_seconds: float = 0.0
     peak_memory_gib: float = 0.0
 
+    def __sub__(self, other: "Usage") -> "Usage":
+        return Usage(
+            seconds=self.seconds - other.seconds,
+            cpu_seconds=self.cpu_seconds - other.cpu_seconds,
+            memory_gib_seconds=self.memory_gib_seconds - other.memory_gib_seconds,
+            peak_memory_gib=self.peak_memory_gib,
+        )
+
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
             seconds=self.seconds + other.seconds,
@@ -150,6 +158,9 @@ class StepRun(Record):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     usage: Usage = Field(default_factory=Usage)  # of all its attempts
+    metered: Usage = Field(
+        default_factory=Usage
+    )  # the part of it that has been reported to the control plane
     failure: Failure | None = None
 
     def begin(self, state: State, reason: str = "") -> None:

@@ -1,0 +1,190 @@
+"""The command line: what it says, and how it ends."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from majlis import cli
+from majlis.settings import load
+
+PORTS = {
+    "hub": "MAJLIS_WORKBENCH_HUB_API_PORT",
+    "proxy": "MAJLIS_WORKBENCH_PORT",
+    "control plane": "MAJLIS_WORKBENCH_CONTROL_PORT",
+    "MLflow": "MAJLIS_WORKBENCH_MLFLOW_PORT",
+    "gateway": "MAJLIS_GATEWAY_PORT",
+}
+
+
+class Component(ThreadingHTTPServer):
+    """Something that listens, and answers every path alike."""
+
+    def __init__(self, status: int = 200, body: str = "") -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(status)
+                self.end_headers()
+                self.wfile.write(body.encode())
+
+            def log_message(self, *arguments: Any) -> None:
+                """Say nothing."""
+
+        super().__init__(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def port(self) -> int:
+        return self.server_address[1]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No hub, and a workbench of our own."""
+    for name in list(os.environ):
+        if name.startswith("MAJLIS_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("MAJLIS_WORKBENCH_HOME", str(tmp_path / "var"))
+
+
+@pytest.fixture
+def components(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Component]]:
+    """One server for each component, on ports that the settings know; the control plane is confused."""
+    found = {name: Component(500 if name == "control plane" else 200) for name in PORTS}
+    for name, component in found.items():
+        monkeypatch.setenv(PORTS[name], str(component.port))
+    yield found
+    for component in found.values():
+        component.shutdown()
+        component.server_close()
+
+
+def call(*arguments: str) -> int:
+    """The exit status of `majlis ARGUMENTS`."""
+    with pytest.raises(SystemExit) as end:
+        cli.main(arguments)
+    return int(end.value.code or 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["run", "nowhere"], "there is no pipeline.yaml in nowhere"),
+        (["runs", "--runs", "nowhere"], ""),
+        (["audit", "verify"], "there is no audit trail at"),
+        (["release", "verify", "nowhere"], "nowhere"),
+    ],
+)
+def test_a_mistake_is_one_line_and_what_to_do(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = call(*arguments)
+    out, err = capsys.readouterr()
+    assert status == (1 if told else 0)
+    assert told in err and "Traceback" not in err + out
+
+
+def test_settings_are_checked(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert call("settings", "check") == 0
+    assert "[workbench] home comes from MAJLIS_WORKBENCH_HOME" in capsys.readouterr().out
+    monkeypatch.setenv("MAJLIS_GATEWAY_PORT", "many")
+    assert call("settings", "check") == 1
+    assert "MAJLIS_GATEWAY_PORT" in capsys.readouterr().err
+
+
+def test_unknown_commands_and_options_are_usage_errors(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("fly") == 2
+    assert call("runs", "--limit", "0") == 2
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("--version") == 0
+    assert capsys.readouterr().out.strip() == cli.__version__
+
+
+def test_status_asks_the_control_plane(
+    components: dict[str, Component], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = {"status": "degraded", "components": [{"name": "gateway", "status": "down", "reason": "no disk"}]}
+    control = Component(200, json.dumps(said))
+    monkeypatch.setenv(PORTS["control plane"], str(control.port))
+    assert call("status", "--json") == 1
+    assert json.loads(capsys.readouterr().out) == said
+    assert call("status") == 1
+    assert "no disk" in capsys.readouterr().out
+    control.shutdown()
+    control.server_close()
+
+
+def test_status_knocks_at_every_door_when_the_control_plane_is_the_one_that_is_down(
+    components: dict[str, Component], capsys: pytest.CaptureFixture[str]
+) -> None:
+    components["gateway"].shutdown()
+    components["gateway"].server_close()
+    assert call("status", "--json") == 1
+    found = {row["name"]: row for row in json.loads(capsys.readouterr().out)["components"]}
+    assert {name: row["status"] for name, row in found.items()} == {
+        "hub": "ok",
+        "proxy": "ok",
+        "control plane": "down",
+        "MLflow": "ok",
+        "gateway": "down",
+    }
+    assert "answers 500" in found["control plane"]["reason"]
+    assert "nothing listens" in found["gateway"]["reason"]
+
+
+def test_status_says_how_to_start_what_is_down_altogether(
+    components: dict[str, Component], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for component in components.values():
+        component.shutdown()
+        component.server_close()
+    assert call("status") == 1
+    assert "make up" in capsys.readouterr().out
+
+
+def test_a_control_plane_that_talks_nonsense_counts_as_not_reached(
+    components: dict[str, Component], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    control = Component(200, "<html>")
+    monkeypatch.setenv(PORTS["control plane"], str(control.port))
+    assert cli.health(load())["status"] == "ok"
+    control.shutdown()
+    control.server_close()
+
+
+def test_help_is_quick() -> None:
+    """Under a second of processor time: nothing heavy is imported before a command needs it."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-m", "majlis.cli", "--help"], check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
+    code = "import majlis.cli, sys; print(*sorted(m for m in sys.modules if '.' not in m))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout.split()
+    assert not {"papermill", "mlflow", "pandas", "polars", "sqlalchemy", "httpx", "pydantic"} & set(loaded)
+
+
+def test_audit_verify_reads_the_chain(capsys: pytest.CaptureFixture[str]) -> None:
+    from majlis.audit import append
+    from majlis.store import Store
+
+    store = Store(load().store.url)
+    store.migrate()
+    with store.session() as session:
+        append(session, "sami", "version.registered", "churn/1", {})
+    store.close()
+    assert call("audit", "verify") == 0
+    assert "records: 1;" in capsys.readouterr().out
+    assert call("audit", "verify", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["ok"] is True
