@@ -134,7 +134,7 @@ def check(
 ) -> Manifest:
     """The manifest of an export that verifies, record by record; Tampered, naming the file, otherwise."""
     try:
-        envelope = (folder / MANIFEST).read_text()
+        envelope = (folder / MANIFEST).read_bytes()
         found = sha256(folder / RECORDS)
     except FileNotFoundError as error:
         raise NotFound(f"{error.filename} is missing, so {folder} is no complete export") from error

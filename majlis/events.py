@@ -60,7 +60,7 @@ class AppriseChannel:
         service = apprise.Apprise.instantiate(url, suppress_exceptions=True)
         if service is None:
             raise SettingsError(
-                f"[notify] urls: apprise does not know the one that starts with {url.partition(':')[0]!r}",
+                f"[notify] urls: apprise cannot use the one that starts with {url.partition(':')[0]!r}",
                 remedy="See https://appriseit.com/services/ for how each service is written.",
             )
         service.socket_connect_timeout = service.socket_read_timeout = timeout_seconds
