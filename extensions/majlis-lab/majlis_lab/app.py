@@ -1,5 +1,6 @@
 """The server extension: what it can be told, and which handler answers where."""
 
+import getpass
 import os
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from majlis_lab.handlers import (
 )
 from majlis_lab.problems import Missing
 from majlis_lab.runs import Runs
+from majlis_lab.trained import Tracking, TrainedHandler
 
 RUN = r"runs/(?P<run_id>[^/]+)"
 
@@ -52,6 +54,7 @@ class MajlisLab(ExtensionApp):
         15.0, help="How often a page hears that the server is still there.", config=True
     )
     control_timeout_seconds = Float(30.0, help="How long the control plane may take to answer.", config=True)
+    trained = Integer(30, help="How many of the latest models are offered for registration.", config=True)
     history = Integer(100, help="How many runs the history shows.", config=True)
 
     @default("runs_dir")
@@ -66,15 +69,19 @@ class MajlisLab(ExtensionApp):
         """Build what the handlers share."""
         assert self.serverapp is not None  # Jupyter sets it before it asks for anything
         root = Path(self.serverapp.root_dir)
-        url, token = os.environ.get("MAJLIS_URL", ""), os.environ.get("JUPYTERHUB_API_TOKEN", "")
+        url, token = environ("MAJLIS_URL"), environ("JUPYTERHUB_API_TOKEN")
         self.files = Files(root, self.shelves)
         self.runs = Runs(Path(self.runs_dir).expanduser(), self.command, root, self.stop_seconds)
         self.control = ControlPlane(url, token, self.control_timeout_seconds)
+        tracking_url, tracking_token = environ("MLFLOW_TRACKING_URI"), environ("MLFLOW_TRACKING_TOKEN")
+        self.tracking = Tracking(tracking_url, tracking_token, self.control_timeout_seconds)
         self.changes = Changes(self.runs, self.control, self.watch_seconds)
 
     def initialize_handlers(self) -> None:
         """Lay out the addresses, all below `<base url>majlis/`."""
         runs = {"runs": self.runs, "files": self.files}
+        user = environ("JUPYTERHUB_USER") or getpass.getuser()
+        trained = {"tracking": self.tracking, "user": user, "limit": self.trained}
         events = {"changes": self.changes, "heartbeat_seconds": self.heartbeat_seconds}
         for path, handler, arguments in [
             ("runs", RunsHandler, runs | {"history": self.history}),
@@ -83,6 +90,7 @@ class MajlisLab(ExtensionApp):
             (f"{RUN}/resume", RunActionHandler, runs | {"action": "resume"}),
             ("pipelines", PipelinesHandler, {"files": self.files}),
             ("notebook/parameters", ParametersHandler, {"files": self.files}),
+            ("trained", TrainedHandler, trained),
             ("events", EventsHandler, events),
             ("api/(.*)", ProxyHandler, {"control": self.control}),
             ("(.*)", Missing, {}),
@@ -94,3 +102,9 @@ class MajlisLab(ExtensionApp):
         if self.stop_runs_at_shutdown:
             await self.runs.cancel_all()
         await self.control.close()
+        await self.tracking.close()
+
+
+def environ(name: str) -> str:
+    """What the hub told this server; empty where there is no hub."""
+    return os.environ.get(name, "")

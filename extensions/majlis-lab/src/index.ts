@@ -1,5 +1,6 @@
 import { deploymentsPlugin } from './deployments';
 import { panelPlugin } from './panel';
+import { registerPlugin } from './register';
 import { runsPlugin } from './runs';
 
-export default [panelPlugin, runsPlugin, deploymentsPlugin];
+export default [panelPlugin, runsPlugin, registerPlugin, deploymentsPlugin];

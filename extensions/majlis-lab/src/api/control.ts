@@ -38,12 +38,18 @@ export interface IVersion {
   tier: Tier | null;
   tier_reasons: string[];
   run_id: string | null;
+  evaluation: Record<string, unknown>;
+  facts: Record<string, unknown>;
+  lineage: Record<string, unknown>;
   checks: ICheck[];
   reviews: IReview[];
   required: string[];
   release: string | null;
   registered_at: string;
 }
+
+/** A version as a model lists it. */
+export type IBrief = Pick<IVersion, 'version' | 'state' | 'stage' | 'tier' | 'owner'>;
 
 export interface IRevision {
   name: string;
@@ -69,6 +75,7 @@ export interface IWaiting {
   owner: string;
   required: string[];
   due: string | null;
+  overdue: boolean;
 }
 
 export interface IRegistration {
@@ -85,7 +92,7 @@ const part = encodeURIComponent;
 export const control = {
   models: (signal?: AbortSignal) => requestAPI<IModel[]>('api/models', within(signal)),
   versions: async (model: string, signal?: AbortSignal) =>
-    (await requestAPI<{ versions: IVersion[] }>(`api/models/${part(model)}`, within(signal))).versions,
+    (await requestAPI<{ recent: IBrief[] }>(`api/models/${part(model)}`, within(signal))).recent,
   version: (model: string, version: number, signal?: AbortSignal) =>
     requestAPI<IVersion>(`api/models/${part(model)}/versions/${version}`, within(signal)),
   register: (model: string, body: IRegistration) =>

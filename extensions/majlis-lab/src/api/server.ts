@@ -51,6 +51,16 @@ export interface IRun {
   steps: IStep[];
 }
 
+export interface ITrained {
+  model_uri: string;
+  run_id: string;
+  run_name: string;
+  experiment: string;
+  logged_at: number; // milliseconds since 1970
+  metrics: Record<string, number>;
+  tables: { name: string; version: number }[];
+}
+
 export type Source = { pipeline: string } | { notebook: string };
 
 const post = { method: 'POST' } as const;
@@ -61,6 +71,7 @@ export const server = {
     requestAPI<IRun>('runs', { ...post, body: { ...source, parameters } }),
   cancel: (id: string) => requestAPI<IRun>(`runs/${id}/cancel`, post),
   resume: (id: string) => requestAPI<IRun>(`runs/${id}/resume`, post),
+  trained: () => requestAPI<ITrained[]>('trained'),
   pipelines: () => requestAPI<IForm[]>('pipelines'),
   parameters: (path: string) =>
     requestAPI<IForm>(`notebook/parameters?path=${encodeURIComponent(path)}`)

@@ -6,13 +6,23 @@ const UNITS: [Intl.RelativeTimeFormatUnit, number][] = [
   ['minute', 60]
 ];
 const relative = new Intl.RelativeTimeFormat('en', { numeric: 'auto' });
+const brief = new Intl.RelativeTimeFormat('en', { numeric: 'always', style: 'narrow' });
 
 /** "3 minutes ago", "in 2 days". */
-export function ago(iso: string, now = Date.now()): string {
-  const seconds = (Date.parse(iso) - now) / 1000;
+export function ago(iso: string): string {
+  return since(iso, relative);
+}
+
+/** The same where there is little room: "3min ago", "in 2d". */
+export function agoBriefly(iso: string): string {
+  return since(iso, brief);
+}
+
+function since(iso: string, format: Intl.RelativeTimeFormat): string {
+  const seconds = (Date.parse(iso) - Date.now()) / 1000;
   for (const [unit, size] of UNITS) {
     if (Math.abs(seconds) >= size) {
-      return relative.format(Math.trunc(seconds / size), unit);
+      return format.format(Math.trunc(seconds / size), unit);
     }
   }
   return 'just now';

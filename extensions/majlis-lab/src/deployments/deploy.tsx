@@ -1,10 +1,12 @@
 import * as React from 'react';
 
-import { control, IDeployment, IVersion } from '../api/control';
+import { control, IBrief, IDeployment } from '../api/control';
 import { useAction, useResource } from '../common/use';
 import { Empty, Loading, ProblemView } from '../common/views';
 import { list } from '../common/words';
 import { shares } from './words';
+
+type IReleased = IBrief & { model: string };
 
 const NAME = '[a-z][a-z0-9_\\-]{0,62}'; // as the control plane has it; `-` escaped, as browsers want it
 
@@ -36,14 +38,16 @@ export function DeployDialog(props: {
 }
 
 /** Versions that may be served, of one model or of all. */
-async function releasedVersions(model: string | undefined): Promise<IVersion[]> {
+async function releasedVersions(model: string | undefined): Promise<IReleased[]> {
   const names = model === undefined ? (await control.models()).map(one => one.name) : [model];
-  const found = await Promise.all(names.map(name => control.versions(name)));
+  const found = await Promise.all(
+    names.map(async name => (await control.versions(name)).map(version => ({ ...version, model: name })))
+  );
   return found.flat().filter(version => version.state === 'released');
 }
 
 function DeployForm(props: {
-  released: IVersion[];
+  released: IReleased[];
   deployments: IDeployment[];
   model?: string | undefined;
   version?: number | undefined;
@@ -79,6 +83,7 @@ function DeployForm(props: {
         <select
           id={`${id}version`}
           className="majlis-Input"
+          autoFocus
           value={chosen}
           onChange={event => {
             const next = Number(event.target.value);
@@ -137,9 +142,17 @@ function DeployForm(props: {
   );
 }
 
-function Preview(props: { version: IVersion | undefined; name: string; now: IDeployment | undefined }): JSX.Element {
+function Preview(props: { version: IReleased | undefined; name: string; now: IDeployment | undefined }): JSX.Element {
   const { version, name, now } = props;
   const next = version && `version ${version.version} of ${version.model}`;
+  const live = now?.revisions.filter(revision => revision.weight > 0) ?? [];
+  if (live.length === 1 && live[0]?.version === version?.version && now?.model === version?.model) {
+    return (
+      <p className="majlis-Preview" role="status">
+        <strong>{name}</strong> serves {next} already.
+      </p>
+    );
+  }
   return (
     <p className="majlis-Preview" role="status">
       {now ? (

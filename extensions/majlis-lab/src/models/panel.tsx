@@ -1,15 +1,16 @@
 import * as React from 'react';
 
-import { control, IVersion } from '../api/control';
+import { control, IBrief } from '../api/control';
 import { Problem } from '../api/request';
 import { COMMANDS } from '../common/commands';
 import { useLab } from '../common/lab';
 import { IResource, useResource } from '../common/use';
 import { Badge, Dot, Empty, Loading, ProblemView } from '../common/views';
 import { VirtualTree } from '../common/virtual';
-import { ago, count, list } from '../common/words';
+import { agoBriefly, count, list } from '../common/words';
+import { percent } from '../deployments/words';
 import { chosen, IModelRow, IVersionRow, Row, rowsOf, Show } from './rows';
-import { checksInWords, stateTone, tierTone } from './words';
+import { checksInWords, stateTone, tierTone, whoDecides } from './words';
 
 const SHOWS: [Show, string][] = [
   ['all', 'All models'],
@@ -53,11 +54,11 @@ export function ModelsView(): JSX.Element {
     if (row.kind === 'model') {
       toggle(row.model.name, key === 'ArrowRight' ? true : key === 'ArrowLeft' ? false : undefined);
     } else if (row.kind === 'version' && key !== 'ArrowLeft' && key !== 'ArrowRight') {
-      openVersion(row.version);
+      openVersion(row);
     }
   };
-  const openVersion = (version: IVersion) =>
-    void lab.app.commands.execute(COMMANDS.version, { model: version.model, version: version.version });
+  const openVersion = (row: IVersionRow) =>
+    void lab.app.commands.execute(COMMANDS.version, { model: row.model, version: row.version.version });
 
   return (
     <section className="majlis-View" aria-label="Models">
@@ -65,7 +66,7 @@ export function ModelsView(): JSX.Element {
         <input
           type="search"
           className="majlis-Input"
-          placeholder="Search models"
+          placeholder="Search"
           aria-label="Search models"
           value={search}
           onChange={event => setSearch(event.target.value)}
@@ -99,8 +100,8 @@ export function ModelsView(): JSX.Element {
               : row.kind === 'version'
                 ? {
                     'aria-level': 2,
-                    'aria-label': `${row.version.model} version ${row.version.version}, ${row.version.state}`,
-                    onClick: () => openVersion(row.version)
+                    'aria-label': `${row.model} version ${row.version.version}, ${row.version.state}`,
+                    onClick: () => openVersion(row)
                   }
                 : { 'aria-level': 2 }
           }
@@ -120,9 +121,9 @@ export function ModelsView(): JSX.Element {
 }
 
 /** The versions of the models that are open. */
-function useVersions(open: ReadonlySet<string>): IResource<ReadonlyMap<string, IVersion[]>> {
+function useVersions(open: ReadonlySet<string>): IResource<ReadonlyMap<string, IBrief[]>> {
   const names = [...open].sort();
-  const known = React.useRef(new Map<string, IVersion[]>());
+  const known = React.useRef(new Map<string, IBrief[]>());
   const found = useResource(['models', 'reviews'], async signal => {
     const entries = await Promise.all(
       names.map(async name => [name, await control.versions(name, signal)] as const)
@@ -180,32 +181,44 @@ function Model({ row }: { row: IModelRow }): JSX.Element {
       <div className="majlis-grow">
         <div className="majlis-Line">
           <span className="majlis-Name">{model.name}</span>
+          <span className="majlis-grow" />
           {row.waiting.length > 0 && <Badge tone="warn">in review</Badge>}
-          {model.tier && model.tier !== 'low' && <Badge tone={tierTone(model.tier)}>{model.tier} risk</Badge>}
         </div>
         <div className="majlis-Line majlis-quiet">
           {model.production !== null && <Dot tone="good" label="serves in production" />}
           <span className="majlis-clip">
-            {production} · {count(model.versions, 'version')} · {ago(model.updated)}
+            {production} · {count(model.versions, 'version')}
           </span>
+          <span className="majlis-grow" />
+          {model.tier && model.tier !== 'low' && (
+            <Badge tone={tierTone(model.tier)} title={`${model.tier} risk`}>
+              {model.tier}
+            </Badge>
+          )}
         </div>
       </div>
     </div>
   );
 }
 
+/** What a version's row says beyond the list is asked for when the row is drawn. */
 function Version({ row }: { row: IVersionRow }): JSX.Element {
   const { version } = row;
-  const checks = checksInWords(version);
-  const serving = row.serving.map(({ deployment, weight }) => `${deployment.name} ${weight} %`);
+  const full = useResource(
+    ['models', 'reviews'],
+    signal => control.version(row.model, version.version, signal),
+    row.key
+  ).value;
+  const checks = full ? checksInWords(full) : { text: ' ', tone: 'quiet' as const };
+  const serving = row.serving.map(one => `${one.deployment.name} ${percent(one.deployment, one.revision)} %`);
   return (
     <div className="majlis-Version">
       <div className="majlis-Line">
-        <span className="majlis-Name">v{version.version}</span>
+        <span className="majlis-Name majlis-fixed">v{version.version}</span>
         <Badge tone={stateTone(version.state)}>{version.state}</Badge>
-        {version.stage !== 'None' && <Badge tone="quiet">{version.stage}</Badge>}
+        {version.stage === 'Production' && <Badge tone="quiet">Production</Badge>}
         <span className="majlis-grow" />
-        <span className="majlis-quiet">{ago(version.registered_at)}</span>
+        <span className="majlis-quiet majlis-fixed">{full && agoBriefly(full.registered_at)}</span>
       </div>
       <div className="majlis-Line">
         <Dot tone={checks.tone} label="checks" />
@@ -214,7 +227,7 @@ function Version({ row }: { row: IVersionRow }): JSX.Element {
       <div className="majlis-Line majlis-quiet">
         <span className="majlis-clip">
           {row.waiting
-            ? `waits for ${list(row.waiting.required)}`
+            ? `waits for ${whoDecides(row.waiting.required)}`
             : serving.length > 0
               ? `serves ${list(serving)}`
               : `by ${version.owner}${version.tier ? `, ${version.tier} risk` : ''}`}

@@ -1,5 +1,5 @@
 /** The tree of models as rows: pure, so that a thousand models cost a thousand small objects and no elements. */
-import { IDeployment, IModel, IVersion, IWaiting } from '../api/control';
+import { IBrief, IDeployment, IModel, IRevision, IWaiting } from '../api/control';
 import { IRow } from '../common/virtual';
 
 export type Show = 'all' | 'production' | 'review' | 'high' | 'medium' | 'low';
@@ -14,9 +14,10 @@ export interface IModelRow extends IRow {
 
 export interface IVersionRow extends IRow {
   kind: 'version';
-  version: IVersion;
+  model: string;
+  version: IBrief;
   waiting: IWaiting | undefined;
-  serving: { deployment: IDeployment; weight: number }[];
+  serving: { deployment: IDeployment; revision: IRevision }[];
 }
 
 export interface INoteRow extends IRow {
@@ -50,7 +51,7 @@ export function chosen(
 /** One row for each model, and below an open one its versions, the newest first. */
 export function rowsOf(
   models: readonly IModel[],
-  versions: ReadonlyMap<string, readonly IVersion[]>,
+  versions: ReadonlyMap<string, readonly IBrief[]>,
   open: ReadonlySet<string>,
   waiting: readonly IWaiting[],
   deployments: readonly IDeployment[]
@@ -75,23 +76,29 @@ export function rowsOf(
     }
     const found = versions.get(model.name);
     const below: Row[] = found
-      ? [...found].sort((a, b) => b.version - a.version).map(version => versionRow(version, theirs, ours))
+      ? [...found].sort((a, b) => b.version - a.version).map(version => versionRow(model.name, version, theirs, ours))
       : [{ kind: 'note', key: `${model.name}/note`, height: HEIGHTS.note, model: model.name }];
     return [head, ...below];
   });
 }
 
-function versionRow(version: IVersion, waiting: IWaiting[], deployments: IDeployment[]): IVersionRow {
+function versionRow(
+  model: string,
+  version: IBrief,
+  waiting: IWaiting[],
+  deployments: IDeployment[]
+): IVersionRow {
   return {
     kind: 'version',
-    key: `${version.model}/${version.version}`,
+    key: `${model}/${version.version}`,
     height: HEIGHTS.version,
+    model,
     version,
     waiting: waiting.find(one => one.version === version.version),
     serving: deployments.flatMap(deployment =>
       deployment.revisions
-        .filter(revision => revision.version === version.version)
-        .map(revision => ({ deployment, weight: revision.weight }))
+        .filter(revision => revision.version === version.version && revision.weight > 0)
+        .map(revision => ({ deployment, revision }))
     )
   };
 }

@@ -9,7 +9,8 @@ import { useLab } from '../common/lab';
 import { useResource } from '../common/use';
 import { Badge, Dot, Loading, ProblemView } from '../common/views';
 import { ago, list } from '../common/words';
-import { stateTone, tierTone, verdictTone } from './words';
+import { shares } from '../deployments/words';
+import { stateTone, tierTone, verdictTone, whoDecides } from './words';
 
 /** One version in full: evidence, decisions, where it serves, its card. */
 export function VersionView(props: { model: string; version: number }): JSX.Element {
@@ -63,7 +64,7 @@ function Head({ version }: { version: IVersion }): JSX.Element {
       </div>
       <p className="majlis-quiet">
         Registered by {version.owner} {ago(version.registered_at)}
-        {version.tier_reasons.length > 0 && `. ${version.tier} risk: ${list(version.tier_reasons)}`}
+        {version.tier_reasons.length > 0 && `, of ${version.tier} risk: ${version.tier_reasons.join('; ')}`}
       </p>
     </header>
   );
@@ -114,7 +115,7 @@ function Decisions({ version }: { version: IVersion }): JSX.Element | null {
       <h2>Review</h2>
       {waits.length > 0 && (
         <p>
-          Waits for {list(waits)}.{' '}
+          Waits for {whoDecides(waits)}.{' '}
           {page && (
             <a className="majlis-Link" href={page} target="_blank" rel="noopener">
               Open the decision page
@@ -126,7 +127,7 @@ function Decisions({ version }: { version: IVersion }): JSX.Element | null {
         {version.reviews.map(review => (
           <li key={`${review.principal} ${review.at}`}>
             <Dot tone={review.decision === 'approve' ? 'good' : 'bad'} label={review.decision} />{' '}
-            {review.principal} as {review.chair}, {ago(review.at)}: {review.reason}
+            {review.principal} as {whoDecides([review.chair])}, {ago(review.at)}: {review.reason}
           </li>
         ))}
       </ul>
@@ -144,7 +145,7 @@ function Serving({ deployments }: { deployments: readonly IDeployment[] }): JSX.
           <Dot tone={deployment.ready ? 'good' : 'busy'} label={deployment.ready ? 'ready' : 'not ready'} />
           <strong>{deployment.name}</strong>
           <span className="majlis-quiet majlis-clip">
-            {list(deployment.revisions.map(one => `v${one.version} ${one.weight} %`))}
+            {list(shares(deployment))}
           </span>
           <span className="majlis-grow" />
           <button
@@ -174,7 +175,7 @@ function Card({ version }: { version: IVersion }): JSX.Element {
 
 function shown(value: unknown): string {
   if (typeof value === 'number') {
-    return Number.isInteger(value) ? value.toLocaleString('en') : value.toPrecision(4);
+    return value.toLocaleString('en', { maximumSignificantDigits: 4 });
   }
   return value === null || value === undefined ? '' : typeof value === 'string' ? value : JSON.stringify(value);
 }

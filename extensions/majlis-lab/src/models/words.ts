@@ -1,7 +1,7 @@
 /** How states are coloured and said. */
 import { ICheck, IVersion, Tier } from '../api/control';
 import { Tone } from '../common/views';
-import { count } from '../common/words';
+import { count, list } from '../common/words';
 
 const STATES: Record<string, Tone> = {
   registered: 'busy',
@@ -25,6 +25,17 @@ export function tierTone(tier: Tier | null): Tone {
 
 export function verdictTone(check: ICheck): Tone {
   return check.verdict === 'passed' ? 'good' : check.verdict === 'failed' ? 'bad' : 'warn';
+}
+
+const CHAIRS: Record<string, string> = {
+  review: 'an ML engineer',
+  own: 'the model owner',
+  comply: 'a compliance officer'
+};
+
+/** Who still has to decide, as people call them. */
+export function whoDecides(chairs: readonly string[]): string {
+  return list(chairs.map(chair => CHAIRS[chair] ?? chair));
 }
 
 /** "8 checks passed", or which did not. */

@@ -6,8 +6,8 @@ import { decisionPage } from '../common/hub';
 import { useLab } from '../common/lab';
 import { useResource } from '../common/use';
 import { Badge, Empty, Loading, ProblemView } from '../common/views';
-import { ago, list } from '../common/words';
-import { tierTone } from '../models/words';
+import { agoBriefly } from '../common/words';
+import { tierTone, whoDecides } from '../models/words';
 
 /** The versions that people still have to decide on. The decision itself is made on the workbench's own page. */
 export function ReviewsView(): JSX.Element {
@@ -40,7 +40,6 @@ function Waiting({ waiting }: { waiting: IWaiting }): JSX.Element {
   const { commands } = useLab().app;
   const { model, version } = waiting;
   const page = decisionPage(model, version);
-  const overdue = waiting.due !== null && Date.parse(waiting.due) < Date.now();
   return (
     <li className="majlis-Run majlis-Waiting">
       <div className="majlis-Line">
@@ -52,12 +51,16 @@ function Waiting({ waiting }: { waiting: IWaiting }): JSX.Element {
           {model} v{version}
         </button>
         {waiting.tier && <Badge tone={tierTone(waiting.tier)}>{waiting.tier} risk</Badge>}
-        {overdue && <Badge tone="bad">overdue</Badge>}
+        {waiting.overdue && <Badge tone="bad">overdue</Badge>}
       </div>
       <div className="majlis-Line majlis-quiet">
         <span className="majlis-clip">
-          waits for {list(waiting.required)}
-          {waiting.due && ` · due ${ago(waiting.due)}`} · by {waiting.owner}
+          waits for {whoDecides(waiting.required)}
+        </span>
+      </div>
+      <div className="majlis-Line majlis-quiet">
+        <span className="majlis-clip">
+          {waiting.due && `due ${agoBriefly(waiting.due)} · `}registered by {waiting.owner}
         </span>
       </div>
       {page && (

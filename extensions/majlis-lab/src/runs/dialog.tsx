@@ -59,6 +59,7 @@ export function PipelineDialog(props: {
         <select
           id={id}
           className="majlis-Input"
+          autoFocus
           value={form?.path}
           onChange={event => setChosen(event.target.value)}
         >
@@ -132,7 +133,12 @@ function RunForm(props: {
         <button type="button" className="majlis-Button" onClick={props.close}>
           Cancel
         </button>
-        <button type="submit" className="majlis-Button majlis-mod-main" disabled={faulty || start.busy}>
+        <button
+          type="submit"
+          className="majlis-Button majlis-mod-main"
+          autoFocus={form.fields.length === 0}
+          disabled={faulty || start.busy}
+        >
           {start.busy ? 'Starting…' : 'Run'}
         </button>
       </footer>

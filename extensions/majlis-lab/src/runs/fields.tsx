@@ -12,9 +12,10 @@ export function Fields(props: {
 }): JSX.Element {
   return (
     <>
-      {props.fields.map(field => (
+      {props.fields.map((field, place) => (
         <Field
           key={field.name}
+          first={place === 0}
           field={field}
           typed={props.typed[field.name] ?? ''}
           fault={props.faults[field.name]}
@@ -27,25 +28,43 @@ export function Fields(props: {
 
 function Field(props: {
   field: IField;
+  first: boolean;
   typed: string | boolean;
   fault: string | undefined;
   change: (value: string | boolean) => void;
 }): JSX.Element {
   const { field, typed, fault } = props;
   const id = React.useId();
-  const hint = [field.help, field.optional ? 'May be empty.' : ''].filter(Boolean).join(' ');
+  const hint = field.help || (field.optional ? 'May be empty.' : '');
   const aria = { 'aria-describedby': `${id}hint`, 'aria-invalid': fault !== undefined };
+  if (typeof typed === 'boolean') {
+    return (
+      <div className="majlis-Field">
+        <label className="majlis-Check">
+          <input
+            type="checkbox"
+            autoFocus={props.first}
+            checked={typed}
+            onChange={event => props.change(event.target.checked)}
+            {...aria}
+          />
+          {field.name}
+        </label>
+        <p id={`${id}hint`} className="majlis-quiet">
+          {hint}
+        </p>
+      </div>
+    );
+  }
   return (
     <div className="majlis-Field">
       <label htmlFor={id}>
         {field.name} <span className="majlis-quiet">{field.type === 'any' ? '' : field.type}</span>
       </label>
-      {typeof typed === 'boolean' ? (
-        <input id={id} type="checkbox" checked={typed} onChange={event => props.change(event.target.checked)} />
-      ) : (
         <input
           id={id}
           className="majlis-Input"
+          autoFocus={props.first}
           type="text"
           inputMode={field.type === 'int' ? 'numeric' : field.type === 'float' ? 'decimal' : 'text'}
           spellCheck={false}
@@ -54,7 +73,6 @@ function Field(props: {
           onChange={event => props.change(event.target.value)}
           {...aria}
         />
-      )}
       <p id={`${id}hint`} className={fault ? 'majlis-Fault' : 'majlis-quiet'}>
         {fault ?? hint}
       </p>

@@ -19,7 +19,19 @@ function typedOf(field: IField, value: unknown): string | boolean {
   if (value === null || value === undefined) {
     return '';
   }
-  return typeof value === 'string' && field.type === 'str' ? value : JSON.stringify(value);
+  return typeof value === 'string' && field.type === 'str' ? value : spaced(value);
+}
+
+/** JSON as people write it: [1, 2]. */
+export function spaced(value: unknown): string {
+  if (Array.isArray(value)) {
+    return `[${value.map(spaced).join(', ')}]`;
+  }
+  if (typeof value === 'object' && value !== null) {
+    const entries = Object.entries(value).map(([key, item]) => `${JSON.stringify(key)}: ${spaced(item)}`);
+    return `{${entries.join(', ')}}`;
+  }
+  return JSON.stringify(value);
 }
 
 /** The value that was typed; throws an Error that says what to type instead. */

@@ -5,7 +5,7 @@ import { COMMANDS } from '../common/commands';
 import { openBeside, useLab } from '../common/lab';
 import { useAction, useResource } from '../common/use';
 import { Badge, Bar, Dot, Empty, Loading, ProblemView, Tone } from '../common/views';
-import { ago, count, duration } from '../common/words';
+import { agoBriefly, count, duration } from '../common/words';
 
 const TONES: Record<RunState, Tone> = {
   pending: 'quiet',
@@ -27,20 +27,20 @@ export function RunsView(props: { shown?: string | undefined }): JSX.Element {
 
   return (
     <section className="majlis-View" aria-label="Runs">
-      <div className="majlis-Tools">
+      <div className="majlis-Tools majlis-mod-wrap">
         <button
           type="button"
           className="majlis-Button majlis-mod-main majlis-grow"
           onClick={() => void commands.execute(COMMANDS.runPipeline)}
         >
-          Run a pipeline…
+          Run pipeline…
         </button>
         <button
           type="button"
           className="majlis-Button majlis-grow"
           onClick={() => void commands.execute(COMMANDS.runNotebook)}
         >
-          Run this notebook…
+          Run notebook…
         </button>
       </div>
       {!runs.value ? (
@@ -95,7 +95,7 @@ function Run(props: { run: IRun; open: boolean; toggle: () => void; reload: () =
       {going && <Bar share={progress(run)} tone="busy" label={`Progress of ${run.title || run.pipeline}`} />}
       {open && (
         <div id={id} className="majlis-Run-body">
-          {run.reason && !going && <p className="majlis-Reason">{run.reason}</p>}
+          {run.reason && !going && !run.steps.some(step => step.failure) && <p className="majlis-Reason">{run.reason}</p>}
           <ol className="majlis-Plain">
             {run.steps.map(step => (
               <Step key={step.name} step={step} run={run} />
@@ -205,7 +205,7 @@ function summary(run: IRun): string {
     return `${now ? now.name : 'starting'} · ${finished} of ${count(run.steps.length, 'step')} done`;
   }
   const kept = reused > 0 ? ` · ${reused} reused` : '';
-  return `${finished} of ${count(run.steps.length, 'step')}${kept} · ${ago(run.started_at)}`;
+  return `${finished} of ${count(run.steps.length, 'step')}${kept} · ${agoBriefly(run.started_at)}`;
 }
 
 function progress(run: IRun): number {
