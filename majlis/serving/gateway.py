@@ -109,7 +109,7 @@ def serve(settings: Settings, handle: int) -> None:
 class Signals:
     """SIGTERM, SIGINT and SIGCHLD as something to wait for.
 
-    Blocking them and calling `sigwait` would be shorter, and wrong: NumPy's threads start when it is imported, they
+    Blocking them and calling `sigwait` would be shorter, and wrong: NumPy's threads start at its import, they
     do not block anything, and a signal that one of them gets would kill the process.
     """
 

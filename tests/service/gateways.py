@@ -118,7 +118,7 @@ class World:
             model=model,
             version=int(version),
             owner="amira",
-            run="0" * 32,
+            run_id="0" * 32,
             formats=formats,
             digests=digests(folder),
             signature={
