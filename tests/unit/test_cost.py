@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from majlis import clock
 from majlis.access import Principal
+from majlis.cost.budgets import budget_of, charge, require_budget
 from majlis.cost.meter import By, Kind, Measurement, month_of, price_micros, record, report, team_of
-from majlis.errors import Invalid
-from majlis.settings import Costs
+from majlis.errors import Forbidden, Invalid
+from majlis.settings import Budgets, Costs
 from majlis.store import Store
 
 COSTS = Costs(cpu_hour=1, memory_gib_hour=0.1, gpu_hour=10, storage_gib_month=0.5)
@@ -148,3 +149,47 @@ def test_every_moment_lies_in_its_month(moment: datetime) -> None:
 def test_a_team_is_a_group_that_is_no_role() -> None:
     assert team_of(LENA) == ""
     assert team_of(SAMI) == "operations"
+
+
+# Budgets
+
+
+BUDGETS = Budgets(default_monthly=10)
+
+
+def spend(store: Store, hours: float, who: Principal = SAMI) -> list[int]:
+    with store.session() as session:
+        usage = used(f"{hours}-{clock.now().isoformat()}", cpu_seconds=hours * 3600)
+        return [reached.percent for reached in charge(session, who, [usage], COSTS, BUDGETS)[1]]
+
+
+def test_each_level_is_told_once_and_only_the_highest_of_a_jump(store: Store) -> None:
+    with clock.frozen(JANUARY) as stopped:
+        told = [spend(store, hours) for hours in [7.9, 0.1, 0.5, 1.5, 5] if stopped.advance(seconds=1)]
+        assert told == [[], [80], [], [100], []]
+        assert spend(store, 9.5, LENA) == [90]
+
+
+def test_a_new_month_begins_with_nothing_spent(store: Store) -> None:
+    with clock.frozen(JANUARY) as stopped:
+        spend(store, 20)
+        stopped.advance(days=30)
+        assert spend(store, 8) == [80]
+
+
+def test_an_empty_budget_refuses_what_is_new_with_the_sums(store: Store) -> None:
+    with clock.frozen(JANUARY), store.session() as session:
+        assert require_budget(session, "sami", COSTS, BUDGETS).percent == 0
+        record(session, SAMI, [used("1", cpu_seconds=36000.0)], COSTS)
+        with pytest.raises(Forbidden, match=r"10\.00 of 10\.00 USD"):
+            require_budget(session, "sami", COSTS, BUDGETS)
+        with pytest.raises(Forbidden):
+            require_budget(session, "lena", COSTS, Budgets(default_monthly=0))
+
+
+def test_the_forecast_waits_for_a_pace(store: Store) -> None:
+    with store.session() as session:
+        for day, known in ((1, False), (16, True)):
+            with clock.frozen(datetime(2026, 1, day, tzinfo=UTC)):
+                record(session, SAMI, [used(f"{day}")], COSTS)
+                assert (budget_of(session, "sami", COSTS, BUDGETS).forecast is not None) is known
