@@ -174,9 +174,11 @@ def compile_packages() -> None:
         "tests?|testing|kubernetes_asyncio|statsmodels|faker|databricks|nltk|networkx|mypy|mypyc|schemathesis|"
         "playwright|ghapi|setuptools|debugpy|fontTools|redis|validators|graph_objs|_inductor|distributed"
     )
-    command = [PYTHON, "-m", "compileall", "-qq", "-j", "0", "-x", f"/({rare})/", VENV / "lib"]
+    command: list[str | Path] = [PYTHON, "-m", "compileall", "-qq", "-j", "0", "-x", f"/({rare})/"]
     # Some packages carry files that are no Python at all; they are no fault of ours.
-    subprocess.run(command, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, check=False)
+    subprocess.run(
+        [*command, VENV / "lib"], cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, check=False
+    )
     COMPILED.touch()
 
 

@@ -48,6 +48,8 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.proxy_token = secrets.token_hex(32)
+        bench = self.settings.workbench
+        self.proxy_api = f"http://{bench.host}:{bench.proxy_api_port}/api/routes"
         self.probe = httpx.AsyncClient(timeout=PROBE_SECONDS, trust_env=False)
 
     async def start(self) -> None:
@@ -136,9 +138,10 @@ class Bench:
             f"--error-target=http://{bench.host}:{bench.hub_api_port}{bench.base_url}hub/error",
             "--log-level=warn",
         ]
-        api = f"http://{bench.host}:{bench.proxy_api_port}/api/routes"
         token = {"CONFIGPROXY_AUTH_TOKEN": self.proxy_token}
-        return self.make("proxy", [node(), str(PROXY), *arguments], lambda: self.answers(api), token)
+        return self.make(
+            "proxy", [node(), str(PROXY), *arguments], lambda: self.answers(self.proxy_api), token
+        )
 
     def hub(self) -> Component:
         """JupyterHub, with the services it starts."""
@@ -147,10 +150,9 @@ class Bench:
         command = [sys.executable, "-m", "jupyterhub", "-f", config]
         secret = {"CONFIGPROXY_AUTH_TOKEN": self.proxy_token, "MAJLIS_SUPERVISOR_TOKEN": self.token}
         direct = f"http://{bench.host}:{bench.hub_api_port}{bench.base_url}hub/health"
-        proxied = f"{origin(self.settings)}{bench.base_url}hub/health"
 
         async def ready() -> bool:
-            return await self.healthy(direct) and await self.healthy(proxied)
+            return await self.healthy(direct) and await self.routed()
 
         return self.make("hub", command, ready, secret, self.clear_services)
 
@@ -159,6 +161,15 @@ class Bench:
         live = f"{self.settings.gateway.url}/v2/health/live"
         command = [sys.executable, "-m", "majlis.serving.gateway"]
         return self.make("gateway", command, lambda: self.healthy(live), {})
+
+    async def routed(self) -> bool:
+        """Does the proxy know the way to the hub, and so to everything behind it?"""
+        headers = {"Authorization": f"token {self.proxy_token}"}
+        try:
+            routes = (await self.probe.get(self.proxy_api, headers=headers)).json()
+        except (httpx.HTTPError, ValueError):
+            return False
+        return self.settings.workbench.base_url in routes
 
     async def healthy(self, url: str) -> bool:
         """Does it answer that all is well?"""
