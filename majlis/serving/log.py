@@ -249,7 +249,7 @@ def write(predictions: Path, deployment: str, day: str, rows: list[dict[str, Any
     folder = predictions / deployment / f"date={day}"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{uuid.uuid5(uuid.NAMESPACE_OID, f'{source}/{deployment}/{day}')}.parquet"
-    temporary = path.with_suffix(".writing")
+    temporary = path.with_name(f".{path.name}")  # hidden: readers of the folder do not see it
     pq.write_table(pa.Table.from_arrays(arrays, schema=schema), temporary, compression="zstd")
     temporary.replace(path)
     return path

@@ -299,6 +299,8 @@ class Keeper:
 
     async def stop(self) -> None:
         """Put everything away."""
+        if self.loading is not None:
+            self.loading.cancel()
         self.shelf.keep(())
         await asyncio.gather(*self.shelf.stopping)
 

@@ -429,9 +429,13 @@ def test_twenty_changes_under_load_fail_nothing(world: World) -> None:
             done.set()
         for future in running:
             future.result()
-        requests = [m for m in httpx.get(f"{world.url}/metrics").text.splitlines() if "requests_total{" in m]
+
+        def counted() -> bool:
+            lines = [m for m in httpx.get(f"{world.url}/metrics").text.splitlines() if "requests_total{" in m]
+            return sum(float(line.rpartition(" ")[2]) for line in lines) == sum(count)
+
+        wait_until(counted)
     assert not failures and sum(count) > 200
-    assert sum(float(line.rpartition(" ")[2]) for line in requests) == sum(count)
 
 
 # what it writes down
