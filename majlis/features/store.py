@@ -270,14 +270,26 @@ class Features:
         end: datetime,  # aware; values that count from later on stay offline
         views: Sequence[str] = (),  # without any all
     ) -> list[str]:
-        """Copy the latest values as of `end` into the online store; returns the views."""
+        """Copy the latest values that were known at `end` into the online store; returns the views.
+
+        Feast's own copy looks at event_timestamp alone, so replaying the past would serve corrections that
+        nobody had made yet.
+        """
         known = [str(view.name) for view in self.store.list_feature_views()]
         for name in views or known:
-            ttl = self.view(name).ttl
-            start = end - ttl if ttl else datetime(1970, 1, 1, tzinfo=UTC)
+            latest = self._latest(name, end)
             with _quiet():
-                self.store.materialize(start, end, feature_views=[name])
+                if not latest.is_empty():
+                    self.store.write_to_online_store(name, latest.to_pandas())
+                self.store.registry.apply_materialization(self.view(name), PROJECT, _EPOCH, end)
         return list(views or known)
+
+    def _latest(self, view: str, end: datetime) -> pl.DataFrame:
+        """For each key the value that a training set would have for it at `end`."""
+        known = self.scan(view).filter(pl.col(EVENT) <= end, pl.col(CREATED) <= end)
+        if ttl := self.view(view).ttl:
+            known = known.filter(pl.col(EVENT) >= end - ttl)
+        return known.sort(EVENT, CREATED).unique(self.keys(view), keep="last", maintain_order=True).collect()
 
     def online(
         self,
@@ -316,6 +328,7 @@ class Features:
         return str(self.views()._repr_html_())
 
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # everything known is copied, not an interval of it
 _VIEWS: dict[str, pl.DataType] = {
     "view": pl.String(),
     "keys": pl.List(pl.String),

@@ -35,7 +35,7 @@ def _first_shown(zone: str | None) -> pl.Expr:
     departed = pl.col("departed_at").dt.convert_time_zone(zone).dt.replace_time_zone(None)
     same_day = departed.dt.truncate("1d") + pl.duration(minutes=clock_minutes("arr_time"))
     shown = pl.when(same_day < departed).then(same_day.dt.offset_by("1d")).otherwise(same_day)
-    # In autumn an hour is shown twice. In spring one is never shown: who reads it did not put the clock forward.
+    # In autumn an hour is shown twice. In spring one is never: its reader had not put the clock forward.
     early, late = _moment(shown, zone, "earliest"), _moment(shown, zone, "latest")
     not_forward = _moment(shown.dt.offset_by("-1h"), zone, "latest").dt.offset_by("1h")
     return pl.coalesce(pl.when(early >= pl.col("departed_at")).then(early).otherwise(late), not_forward)
