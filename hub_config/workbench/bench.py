@@ -15,7 +15,7 @@ import httpx
 import psutil
 
 from hub_config.roles import CONTROL, CULLER, SERVER, TRACKING
-from hub_config.services import decisions_origin, marks, origin, tracking_uri
+from hub_config.services import decisions_origin, marks, tracking_uri
 from hub_config.workbench.component import Component, Ready, Say
 from hub_config.workbench.leftovers import find, sweep
 from majlis.errors import Unavailable
