@@ -142,7 +142,7 @@ def outcome(step: "StepRun") -> str:
         case "done":
             return f"done in {step.usage.seconds:.0f} s ({step.usage.cpu_seconds:.0f} s of processor time)"
         case "failed" if step.failure:
-            return f"failed: {step.failure.error}: {step.failure.message.partition(chr(10))[0]}"
+            return f"failed in cell {step.failure.cell}" if step.failure.cell else "failed"
     return f"{step.state}: {step.reason}" if step.reason else str(step.state)
 
 

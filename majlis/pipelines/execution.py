@@ -81,7 +81,7 @@ class Cell:
     line: str  # its first line
 
     def __str__(self) -> str:
-        return f"cell {self.number} of {self.of}" if self.number else "the cell of the run's parameters"
+        return f"cell {self.number}/{self.of}" if self.number else "the cell of the run's parameters"
 
 
 class NotebookFailed(StepFailed):
@@ -262,11 +262,14 @@ def execute(execution: Execution) -> dict[str, Any]:
                 remedy="Resume the run.",
             ) from error
         failure = describe(error, execution)
-        where = f" in {execution.cell}" if execution.cell else ""
-        line = f"\n    {failure.line}" if failure.line else ""
+        where = (
+            f"in {execution.cell} of {execution.source.name}"
+            if execution.cell
+            else f"in {execution.source.name}"
+        )
         raise NotebookFailed(
-            f"{execution.source.name} stopped{where}: {failure.error}: {failure.message}{line}",
-            remedy=f"Look at the executed notebook {execution.target}.",
+            f"{failure.error}: {failure.message}",
+            remedy=f"It happened {where}: {failure.line}\nThe executed notebook: {execution.target}",
             failure=failure,
         ) from error
     finally:
