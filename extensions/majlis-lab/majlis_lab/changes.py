@@ -17,12 +17,12 @@ from tornado import web
 from tornado.iostream import StreamClosedError
 
 from majlis.errors import MajlisError, Unavailable
-from majlis_lab.control import REMEDY, ControlPlane
+from majlis_lab.control import REMEDY, Answer, ControlPlane
 from majlis_lab.problems import Handler
 from majlis_lab.runs import Runs
 
-WATCHED = ("models", "deployments", "reviews")  # of the control plane's API; `runs` are this server's own
-CONTROL = "control"  # whether the control plane answers
+DECIDED = ("models", "reviews")  # topics that change only together with the audit trail
+TRAIL_PAGE = 1000  # records in one answer
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class Changes:
         self.control = control
         self.every_seconds = every_seconds
         self.digests: dict[str, str] = {}
-        self.tags: dict[str, str] = {}  # what the control plane calls the state of a topic
+        self.seen: int | None = None  # the last record of the audit trail
         self.problem: dict[str, Any] | None = None
         self.listeners: set[asyncio.Event] = set()
         self.task: asyncio.Task[None] | None = None
@@ -57,12 +57,12 @@ class Changes:
     async def watch(self) -> None:
         """Look until cancelled."""
         while True:
-            before = dict(self.digests)
+            before = (dict(self.digests), self.problem)
             try:
                 await self.look()
             except Exception:  # a fault here must not end the stream of every page
                 log.exception("could not look for changes")
-            if self.digests != before:
+            if (self.digests, self.problem) != before:
                 for woken in self.listeners:
                     woken.set()
             await asyncio.sleep(self.every_seconds)
@@ -72,25 +72,43 @@ class Changes:
         stamps = await asyncio.to_thread(self.runs.stamps)
         self.digests["runs"] = digest(repr(sorted(stamps.items())).encode())
         try:
-            for topic in WATCHED:
-                await self.look_at(topic)
+            await self.look_at_trail()
+            self.digests["deployments"] = digest((await self.ask("deployments")).body)
             self.problem = None
         except MajlisError as error:
             self.problem = {"title": error.title, "detail": error.message, "remedy": error.remedy}
-        self.digests[CONTROL] = digest(json.dumps(self.problem).encode())
 
-    async def look_at(self, topic: str) -> None:
-        """Bring one topic of the control plane up to date."""
-        headers = {"if-none-match": self.tags[topic]} if topic in self.tags else {}
-        answer = await self.control.ask("GET", topic, headers=headers)
-        if answer.status == HTTPStatus.NOT_MODIFIED:
-            return
-        if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            raise Unavailable(f"the control plane answered {answer.status}", remedy=REMEDY)
-        self.tags.pop(topic, None)
-        if "etag" in answer.headers:
-            self.tags[topic] = answer.headers["etag"]
-        self.digests[topic] = digest(answer.body)
+    async def look_at_trail(self) -> None:
+        """Every decision stands in the audit trail, so its last record tells whether anything was decided."""
+        if self.seen is None:
+            self.seen = await self.near_the_end()
+        while records := await self.trail(self.seen, TRAIL_PAGE):
+            self.seen = int(records[-1]["seq"])
+        for topic in DECIDED:
+            self.digests[topic] = str(self.seen)
+
+    async def near_the_end(self) -> int:
+        """A record near the trail's end, in a few questions however long the trail is."""
+        here, step = 0, 1
+        while records := await self.trail(here + step, 1):
+            here, step = int(records[0]["seq"]), 2 * step
+        while step := step // 2:
+            if records := await self.trail(here + step, 1):
+                here = int(records[0]["seq"])
+        return here
+
+    async def trail(self, after: int, limit: int) -> list[dict[str, Any]]:
+        """Records of the audit trail, the oldest first."""
+        answer = await self.ask("audit", f"after={after}&limit={limit}")
+        found: list[dict[str, Any]] = json.loads(answer.body)
+        return found
+
+    async def ask(self, path: str, query: str = "") -> Answer:
+        """What the control plane answers; Unavailable where it is at a loss."""
+        answer = await self.control.ask("GET", path, query)
+        if answer.status != HTTPStatus.OK:
+            raise Unavailable(f"the control plane answered {answer.status} for {path}", remedy=REMEDY)
+        return answer
 
 
 def digest(content: bytes) -> str:

@@ -87,10 +87,22 @@ export interface IRegistration {
   lineage: Record<string, unknown>;
 }
 
+const PAGE = 1000; // models in one answer, the most that the control plane gives
+
 const part = encodeURIComponent;
 
 export const control = {
-  models: (signal?: AbortSignal) => requestAPI<IModel[]>('api/models', within(signal)),
+  models: async (signal?: AbortSignal) => {
+    const models: IModel[] = [];
+    for (let page: IModel[] = []; ; ) {
+      const after = page.length > 0 ? `&after=${part(page[page.length - 1]?.name ?? '')}` : '';
+      page = await requestAPI<IModel[]>(`api/models?limit=${PAGE}${after}`, within(signal));
+      models.push(...page);
+      if (page.length < PAGE) {
+        return models;
+      }
+    }
+  },
   versions: async (model: string, signal?: AbortSignal) =>
     (await requestAPI<{ recent: IBrief[] }>(`api/models/${part(model)}`, within(signal))).recent,
   version: (model: string, version: number, signal?: AbortSignal) =>

@@ -3,6 +3,7 @@ import { ServerConnection } from '@jupyterlab/services';
 import * as React from 'react';
 
 import { control, ICheck, IDeployment, IVersion } from '../api/control';
+import { send } from '../api/request';
 import { COMMANDS } from '../common/commands';
 import { decisionPage } from '../common/hub';
 import { useLab } from '../common/lab';
@@ -161,10 +162,14 @@ function Serving({ deployments }: { deployments: readonly IDeployment[] }): JSX.
   );
 }
 
-/** The model card. It is what the model's author wrote, so it is shown where no script runs. */
-function Card({ version }: { version: IVersion }): JSX.Element {
-  const path = `majlis/api/models/${encodeURIComponent(version.model)}/versions/${version.version}/card`;
-  const url = URLExt.join(ServerConnection.makeSettings().baseUrl, path);
+/** The model card, where there is one. Its author wrote it, so it is shown where no script runs. */
+function Card({ version }: { version: IVersion }): JSX.Element | null {
+  const path = `api/models/${encodeURIComponent(version.model)}/versions/${version.version}/card`;
+  const there = useResource(['models'], async signal => (await send(path, { signal })).ok, path).value;
+  const url = URLExt.join(ServerConnection.makeSettings().baseUrl, 'majlis', path);
+  if (!there) {
+    return null;
+  }
   return (
     <details className="majlis-Card">
       <summary>Model card</summary>
