@@ -1,6 +1,9 @@
 """Exports, retirement, checkpoints: what leaves the database can be trusted, and cutting it off shows."""
 
 import json
+import queue
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,15 +16,23 @@ from sqlalchemy.exc import DBAPIError
 
 from majlis import clock
 from majlis.audit import Entry, extend, verify
-from majlis.audit_checkpoints import checkpoint, due, read, verify_trail
+from majlis.audit_checkpoints import Keeper, checkpoint, due, read, verify_trail
 from majlis.audit_export import MANIFEST, RECORDS, check, check_retirement, export, retire, years_before
 from majlis.envelope import seal, signing_key, unseal, verifying_key
-from majlis.errors import Conflict, Invalid, NotFound, Tampered
+from majlis.errors import Conflict, Invalid, MajlisError, NotFound, Tampered
 from majlis.store import Store
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 PUBLIC = KEY.public_key()
 OTHER = ec.generate_private_key(ec.SECP256R1())
+
+
+def until(holds: Callable[[], object]) -> None:
+    """Wait for a condition, with a deadline."""
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)  # between two looks
 
 
 def fill(store: Store, count: int, year: int = 2018) -> None:
@@ -248,6 +259,22 @@ def test_a_checkpoint_is_due_after_its_hours(store: Store, tmp_path: Path) -> No
         assert not due(tmp_path, PUBLIC, hours=24)
         stopped.advance(hours=24)
         assert due(tmp_path, PUBLIC, hours=24)
+
+
+def test_a_keeper_signs_when_it_is_due_and_tells_of_a_trail_that_was_cut_off(
+    store: Store, tmp_path: Path
+) -> None:
+    fill(store, 3)
+    told: queue.Queue[MajlisError] = queue.Queue()
+    keeper = Keeper(store, tmp_path / "marks", KEY, hours=1e-5, tell=told.put)
+    until(lambda: len(list((tmp_path / "marks").glob("[0-9]*.json"))) == 1)
+    fill(store, 2)
+    until(lambda: len(list((tmp_path / "marks").glob("[0-9]*.json"))) == 2)
+    assert told.empty()
+    owned(store, "DELETE FROM audit WHERE seq > 4")
+    assert "record 5 was marked" in told.get(timeout=30).message
+    keeper.close()
+    assert [one.seq for one in read(tmp_path / "marks", PUBLIC)] == [3, 5]
 
 
 def test_keys_of_another_sort_are_refused(tmp_path: Path) -> None:
