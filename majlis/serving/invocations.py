@@ -9,6 +9,7 @@ __all__ = ['FORMS', 'invocation_request', 'split_batch', 'records_batch', 'named
 # %% ../../nbs/50_serving_invocations.ipynb #3f2a4b7b
 import csv
 import io
+import math
 from typing import Any
 
 import orjson
@@ -164,9 +165,10 @@ def cell(text: str, kind: Kind) -> Any:
     if bool in kind.python:
         return {"true": True, "false": False}.get(text.lower(), text)
     try:
-        return float(text) if float in kind.python else int(text) if int in kind.python else text
+        value = float(text) if float in kind.python else int(text) if int in kind.python else text
     except ValueError:
         return text
+    return text if value in (math.inf, -math.inf) else value
 
 
 def predictions(values: NDArray[Any]) -> bytes:

@@ -185,7 +185,7 @@ def is_table(tensor: Any, width: int) -> bool:
 def table(signature: Signature, tensor: dict[str, Any]) -> Batch:
     """The batch in one tensor [rows, columns] of numbers."""
     name, declared = tensor.get("name"), tensor.get("datatype")
-    if declared not in NUMBERS:
+    if type(declared) is not str or declared not in NUMBERS:
         raise SchemaMismatch(
             f"Tensor {name!r}: datatype {shown(declared)} came, expected a number such as FP64."
         )
@@ -244,8 +244,9 @@ def tensor_batch(signature: Signature, tensors: list[Any]) -> Batch:
 
 def shaped(column: Column, tensor: dict[str, Any]) -> NDArray[Any]:
     """One tensor as an array that fits the signature's shape."""
-    if tensor.get("datatype") not in column.kind.accepts:
-        raise misdeclared(column, tensor.get("datatype"))
+    declared = tensor.get("datatype")
+    if type(declared) is not str or declared not in column.kind.accepts:
+        raise misdeclared(column, declared)
     values = array(f"Tensor {column.name!r}", tensor.get("data"), tensor.get("shape"), column.kind.dtype)
     if len(values.shape) != len(column.shape) + 1 or any(
         want not in (-1, got) for want, got in zip(column.shape, values.shape[1:], strict=True)
