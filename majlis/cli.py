@@ -4,17 +4,15 @@
 
 # %% auto #0
 __all__ = ['app', 'AsJson', 'Runs', 'audit', 'release', 'check', 'INTERRUPTED', 'root', 'settings', 'workbench', 'on_hub', 'show',
-           'text', 'Lines', 'Bars', 'outcome', 'runs_folder', 'run', 'reported', 'report_usage', 'measured', 'typed',
-           'latest', 'list_runs', 'whoami', 'models', 'deployments', 'costs', 'audit_verify', 'verdict_over_http',
-           'verdict_of_store', 'release_verify', 'settings_check', 'Door', 'doors', 'health', 'status', 'complain',
-           'main']
+           'text', 'runs_folder', 'run', 'reported', 'report_usage', 'measured', 'typed', 'latest', 'reproduce',
+           'empty_place', 'list_runs', 'whoami', 'models', 'deployments', 'costs', 'audit_verify', 'verdict_over_http',
+           'verdict_of_store', 'release_verify', 'settings_check', 'health', 'status', 'complain', 'main']
 
 # %% ../nbs/81_cli.ipynb #4218e848
 import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +23,7 @@ from .errors import Conflict, Invalid, MajlisError, NotFound
 
 if TYPE_CHECKING:  # for the types; the commands import them when they run
     from majlis.client import Workbench
+    from majlis.control.health import Health
     from majlis.pipelines.definition import Definition
     from majlis.pipelines.pipeline import Reporter
     from majlis.pipelines.runs import Run, StepRun
@@ -88,64 +87,6 @@ def text(value: Any) -> str:
     return "" if value is None else str(value).replace("\n", " ")
 
 # %% ../nbs/81_cli.ipynb #a00514ef
-class Lines:
-    """Tells about a run line by line."""
-
-    def __call__(self, run: "Run", step: "StepRun | None") -> None:
-        if step is None or (step.state == "running" and step.cell):
-            return
-        if step.state == "running" and not step.attempts:
-            typer.echo(f"{step.name}: {step.reason}")
-        elif step.finished_at is not None or step.failure is not None:
-            typer.echo(f"{step.name}: {outcome(step)}")
-
-
-class Bars:
-    """Draws a bar for each step."""
-
-    def __init__(self, definition: "Definition") -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-        columns = (TextColumn("{task.description:<14}"), BarColumn(), TextColumn("{task.fields[note]}"))
-        self.progress = Progress(*columns, TimeElapsedColumn())
-        self.tasks = {
-            step.name: self.progress.add_task(step.name, total=None, start=False, note="")
-            for step in definition.steps
-        }
-
-    def __enter__(self) -> "Bars":
-        self.progress.start()
-        return self
-
-    def __exit__(self, *reason: object) -> None:
-        self.progress.stop()
-
-    def __call__(self, run: "Run", step: "StepRun | None") -> None:
-        if step is None:
-            return
-        task = self.tasks[step.name]
-        if step.state == "running":
-            self.progress.start_task(task)
-            note = f"cell {step.cell} of {step.cells}" if step.cells else step.reason
-            self.progress.update(task, total=step.cells or None, completed=max(0, step.cell - 1), note=note)
-        else:
-            whole = step.cells or 1
-            self.progress.update(task, total=whole, completed=whole * step.state.finished, note=outcome(step))
-            self.progress.stop_task(task)
-
-
-def outcome(step: "StepRun") -> str:
-    """What became of a step, in a few words."""
-    match step.state:
-        case "reused":
-            return f"reused from {step.reused_from}: {step.reason}"
-        case "done":
-            return f"done in {step.usage.seconds:.0f} s ({step.usage.cpu_seconds:.0f} s of processor time)"
-        case "failed" if step.failure:
-            return f"failed in cell {step.failure.cell}" if step.failure.cell else "failed"
-    return f"{step.state}: {step.reason}" if step.reason else str(step.state)
-
-
 def runs_folder(settings: "Settings") -> Path:
     """Where runs are kept: in the person's home on a hub, in the workbench's folder elsewhere."""
     return Path.home() / "runs" if on_hub() else settings.home / "runs"
@@ -203,12 +144,14 @@ def run(
 
 def reported(execute: Callable[["Reporter"], "Run"], definition: "Definition", quiet: bool) -> "Run":
     """Execute, telling about it in the way that suits where the output goes."""
+    from majlis.pipelines.progress import Bars, Lines
+
     if quiet:
         return execute(lambda run, step: None)
     if sys.stdout.isatty():
         with Bars(definition) as bars:
             return execute(bars)
-    return execute(Lines())
+    return execute(Lines(typer.echo))
 
 
 def report_usage(runs: Path, latest: int = 50) -> None:
@@ -267,6 +210,54 @@ def latest(runs: Path, pipeline: str) -> str:
     if not (found := history(runs, pipeline)):
         raise NotFound(f"there is no run of {pipeline} in {runs}", remedy="Start one without --resume.")
     return found[0].id
+
+
+@app.command()
+def reproduce(
+    run_id: Annotated[str, typer.Argument(help="Id of a run that is done.")],
+    runs: Runs = None,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="Relative difference of numbers that counts as none.")
+    ] = 0,
+) -> None:
+    """Execute a run again in an empty place and compare; exit status 1 when something differs."""
+    import tempfile
+
+    from majlis.pipelines.progress import Lines
+    from majlis.pipelines.reproduce import reproduce
+    from majlis.pipelines.runs import check_id, history
+
+    check_id(run_id)
+    folder = runs or runs_folder(settings())
+    original = next((found for found in history(folder) if found.id == run_id), None)
+    if original is None:
+        raise NotFound(f"there is no run {run_id} in {folder}", remedy="`majlis runs` lists them.")
+    with tempfile.TemporaryDirectory(prefix="majlis-reproduce-") as empty:
+        result = reproduce(
+            original,
+            runs=folder,
+            environ=empty_place(os.environ, empty),
+            place={"reproduction": empty},
+            tolerance=tolerance,
+            reporter=Lines(typer.echo),
+        )
+    typer.echo(str(result))
+    raise typer.Exit(0 if result.same else 1)
+
+
+def empty_place(environ: Mapping[str, str], folder: str) -> dict[str, str]:
+    """The environment, with everything that is written pointing into `folder` instead, and no hub."""
+    elsewhere = {
+        "MAJLIS_WORKBENCH_HOME": folder,
+        "MAJLIS_LAKE_URI": f"{folder}/lake",
+        "MAJLIS_FEATURES_REPO": f"{folder}/features",
+        "MAJLIS_FEATURES_ONLINE": "sqlite",
+        "MAJLIS_TRACKING_URL": f"sqlite:///{folder}/mlflow.sqlite",
+        "MAJLIS_TRACKING_ARTIFACTS": f"{folder}/artifacts",
+        "MAJLIS_STORE_URL": f"sqlite:///{folder}/majlis.sqlite",
+    }
+    hub = {"MAJLIS_URL", "MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_TOKEN", "JUPYTERHUB_API_TOKEN"}
+    return {name: value for name, value in environ.items() if name not in hub} | elsewhere
 
 
 @app.command("runs")
@@ -410,61 +401,20 @@ def settings_check() -> None:
         typer.echo(f"[{section}] {key} comes from {variable}")
 
 # %% ../nbs/81_cli.ipynb #4cb096cf
-@dataclass(frozen=True)
-class Door:
-    """Where a component answers, when it does."""
-
-    name: str
-    host: str
-    port: int
-    path: str  # answers to anybody: an error code below 500 will do
-
-    def knock(self, timeout_seconds: float = 3.0) -> dict[str, str]:
-        """The component's state, with the reason when it is down."""
-        import httpx
-
-        url = f"http://{self.host}:{self.port}{self.path}"
-        try:
-            answer = httpx.get(url, timeout=timeout_seconds)
-        except httpx.ConnectError:
-            reason = f"nothing listens on {self.host}:{self.port}"
-        except httpx.HTTPError as error:
-            reason = f"{url} does not answer ({type(error).__name__})"
-        else:
-            if answer.status_code < 500:
-                return {"name": self.name, "status": "ok", "reason": ""}
-            reason = f"{url} answers {answer.status_code}: {answer.text[:200]}"
-        return {"name": self.name, "status": "down", "reason": reason}
-
-
-def doors(settings: "Settings") -> list[Door]:
-    """One for each component."""
-    bench, gateway = settings.workbench, settings.gateway
-    base = bench.base_url.rstrip("/")
-    return [
-        Door("hub", bench.host, bench.hub_api_port, f"{base}/hub/health"),
-        Door("proxy", bench.host, bench.port, f"{base}/hub/health"),
-        Door("control plane", bench.host, bench.control_port, f"{base}/services/majlis/health"),
-        Door("MLflow", bench.host, bench.mlflow_port, f"{base}/services/mlflow/health"),
-        Door("gateway", gateway.host, gateway.port, "/v2/health/live"),
-    ]
-
-
-def health(settings: "Settings") -> dict[str, Any]:
-    """What the control plane says of all components, or what each door says."""
+def health(settings: "Settings") -> "Health":
+    """What the control plane says of all components, or, where it cannot be asked, what each one says."""
     import httpx
+
+    from majlis.control.health import Health, status
 
     bench = settings.workbench
     url = f"http://{bench.host}:{bench.control_port}{bench.base_url}services/majlis/health"
     try:
-        answer = httpx.get(url, timeout=10.0)
+        answer = httpx.get(url, timeout=bench.start_timeout_seconds, trust_env=False)
         answer.raise_for_status()
-        return dict(answer.json())
+        return Health.model_validate_json(answer.content)
     except (httpx.HTTPError, ValueError):
-        components = [door.knock() for door in doors(settings)]
-        up = sum(component["status"] == "ok" for component in components)
-        state = "ok" if up == len(components) else "degraded" if up else "down"
-        return {"status": state, "components": components}
+        return status(settings)
 
 
 @app.command()
@@ -472,16 +422,12 @@ def status(as_json: AsJson = False) -> None:
     """Tell the state of every component; exit status 1 when one is down."""
     found = health(settings())
     if as_json:
-        typer.echo(json.dumps(found, indent=1))
+        typer.echo(found.model_dump_json(indent=1))
     else:
-        for component in found["components"]:
-            good = component["status"] == "ok"
-            mark = typer.style(component["status"], fg="green" if good else "red")
-            since = f" (since {component['since']})" if component.get("since") else ""
-            typer.echo(f"{component['name']:<16}{mark}  {component.get('reason') or ''}{since}".rstrip())
-        if found["status"] != "ok":
-            typer.echo("Start the workbench with: make up" if found["status"] == "down" else "")
-    raise typer.Exit(0 if found["status"] == "ok" else 1)
+        for component in found.components:
+            mark = typer.style(f"{component.status:<10}", fg="green" if component.status == "ok" else "red")
+            typer.echo(f"{component.name:<16}{mark}{component.reason}".rstrip())
+    raise typer.Exit(0 if found.status == "ok" else 1)
 
 # %% ../nbs/81_cli.ipynb #cb9f50af
 def complain(message: str, remedy: str = "") -> None:

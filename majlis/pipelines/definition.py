@@ -67,6 +67,12 @@ class Step(Strict):
     timeout_seconds: Annotated[float, Field(gt=0)] | None = None  # for the whole notebook
     cache: bool = True  # false: run it always, because its effect matters and not its outputs
     valid_if: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*:[A-Za-z_]\w*$")] | None = None  # module:function
+    reproduce: bool = (
+        True  # false: leave it out when a run is reproduced, because it acts on the world outside
+    )
+    identities: list[
+        str
+    ] = []  # outputs that name something new each time (an id, a version), so never compared
 
     @field_validator("notebook")
     @classmethod

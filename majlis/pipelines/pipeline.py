@@ -120,9 +120,7 @@ def run(
         place=place or {},
         environ=os.environ if environ is None else environ,
     )
-    with held(record):
-        runner.go()
-    return record
+    return runner.go()
 
 # %% ../../nbs/39_pipelines_pipeline.ipynb #48bd54a3
 @dataclass
@@ -141,8 +139,14 @@ class Runner:
     children: Children = field(default_factory=Children)
     stopping: threading.Event = field(default_factory=threading.Event)
 
-    def go(self) -> None:
-        """Carry out every step."""
+    def go(self) -> Run:
+        """Carry out every step, as the only process that does; the record, once all are finished."""
+        with held(self.run):
+            self.carry_out()
+        return self.run
+
+    def carry_out(self) -> None:
+        """Carry out every step, and note how it ended."""
         with self.changing():
             self.run.state, self.run.reason = State.RUNNING, ""
             self.run.process, self.run.finished_at = Process.current(), None

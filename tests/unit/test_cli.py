@@ -113,11 +113,11 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_status_asks_the_control_plane(
     components: dict[str, Component], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = {"status": "degraded", "components": [{"name": "gateway", "status": "down", "reason": "no disk"}]}
-    control = Component(200, json.dumps(said))
+    gateway = {"name": "gateway", "status": "down", "reason": "no disk", "since": "2026-01-31T09:30:00Z"}
+    control = Component(200, json.dumps({"status": "down", "components": [gateway]}))
     monkeypatch.setenv(PORTS["control plane"], str(control.port))
     assert call("status", "--json") == 1
-    assert json.loads(capsys.readouterr().out) == said
+    assert json.loads(capsys.readouterr().out)["components"] == [gateway]
     assert call("status") == 1
     assert "no disk" in capsys.readouterr().out
     control.shutdown()
@@ -139,17 +139,7 @@ def test_status_knocks_at_every_door_when_the_control_plane_is_the_one_that_is_d
         "gateway": "down",
     }
     assert "answers 500" in found["control plane"]["reason"]
-    assert "nothing listens" in found["gateway"]["reason"]
-
-
-def test_status_says_how_to_start_what_is_down_altogether(
-    components: dict[str, Component], capsys: pytest.CaptureFixture[str]
-) -> None:
-    for component in components.values():
-        component.shutdown()
-        component.server_close()
-    assert call("status") == 1
-    assert "make up" in capsys.readouterr().out
+    assert "nothing answers" in found["gateway"]["reason"]
 
 
 def test_a_control_plane_that_talks_nonsense_counts_as_not_reached(
@@ -157,7 +147,7 @@ def test_a_control_plane_that_talks_nonsense_counts_as_not_reached(
 ) -> None:
     control = Component(200, "<html>")
     monkeypatch.setenv(PORTS["control plane"], str(control.port))
-    assert cli.health(load())["status"] == "ok"
+    assert cli.health(load()).status == "ok"
     control.shutdown()
     control.server_close()
 
