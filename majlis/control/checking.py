@@ -36,7 +36,7 @@ class Job(msgspec.Struct, kw_only=True, frozen=True):
     target: str  # column of the labels
     checks: tuple[str, ...]
     limits: Limits
-    allowance: dict[str, float] = {}  # what the model process may use
+    allowance: Allowance = Allowance()  # what the model process may use
     claimed: dict[str, float] = {}
     groups: str | None = None  # column of what is resampled together
     protected: tuple[str, ...] = ()
@@ -64,10 +64,9 @@ def run(job: Job) -> Result:
     others = [name for name in job.checks if name != SCAN]
     if any(found.verdict != "passed" for found in scanned):
         return Result(checks=[*scanned, *skipped(others, "its files are not safe to load")])
-    allowance = Allowance(**job.allowance)  # type: ignore[arg-type]
     hidden = tuple(Path(folder) for folder in job.hidden)
     try:
-        with ModelProcess(allowance, hidden) as process, served(job, allowance, hidden) as production:
+        with ModelProcess(job.allowance, hidden) as process, served(job, hidden) as production:
             predict = process.load(Path(job.folder))
             formats, serving = convert(job, process, rows, predict)
             judged = subject(job, rows, predict, serving=serving, production=production)
@@ -88,12 +87,12 @@ def skipped(names: list[str], reason: str) -> list[Check]:
 
 
 @contextlib.contextmanager
-def served(job: Job, allowance: Allowance, hidden: tuple[Path, ...]) -> Iterator[Predict | None]:
+def served(job: Job, hidden: tuple[Path, ...]) -> Iterator[Predict | None]:
     """The model that is served now, in a process of its own."""
     if job.production is None:
         yield None
         return
-    with ModelProcess(allowance, hidden) as process:
+    with ModelProcess(job.allowance, hidden) as process:
         yield process.load(Path(job.production))
 
 

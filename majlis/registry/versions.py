@@ -113,6 +113,7 @@ class VersionRow(Base):
     model: Mapped[str] = mapped_column(ForeignKey("registered_model.name"))
     version: Mapped[int]
     owner: Mapped[str] = mapped_column(Text())
+    makers: Mapped[list[Any]]  # who made, trained or requested it: nobody of them decides on it
     model_uri: Mapped[str] = mapped_column(Text())
     run_id: Mapped[str] = mapped_column(String(64))
     digest: Mapped[str] = mapped_column(String(64))  # over all of `digests`
@@ -368,7 +369,18 @@ def review_record(row: ReviewRow) -> dict[str, Any]:
 def version_record(row: VersionRow) -> dict[str, Any]:
     """A version, for the API."""
     fields = (
-        *("model", "version", "owner", "state", "stage", "tier", "tier_reasons", "run_id", "model_uri"),
+        *(
+            "model",
+            "version",
+            "owner",
+            "makers",
+            "state",
+            "stage",
+            "tier",
+            "tier_reasons",
+            "run_id",
+            "model_uri",
+        ),
         *("digest", "digests", "signature", "flavours", "facts", "lineage", "evaluation", "claimed"),
         *("required", "policy", "evidence", "formats", "reason"),
     )

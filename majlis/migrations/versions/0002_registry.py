@@ -56,6 +56,7 @@ def upgrade() -> None:
         sa.Column("model", sa.String(length=63), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("owner", sa.Text(), nullable=False),
+        sa.Column("makers", Json, nullable=False),
         sa.Column("model_uri", sa.Text(), nullable=False),
         sa.Column("run_id", sa.String(length=64), nullable=False),
         sa.Column("digest", sa.String(length=64), nullable=False),
