@@ -6,6 +6,7 @@ from typing import Any
 
 from jupyter_server.base.handlers import APIHandler
 from tornado import web
+from tornado.iostream import StreamClosedError
 
 from majlis.errors import Invalid, MajlisError, NotFound
 
@@ -40,8 +41,11 @@ class Handler(APIHandler):
 
     def log_exception(self, *exc_info: Any) -> None:
         """Refusals are answers, not events of the server's log; anything else is logged as Jupyter does."""
-        if isinstance(exc_info[1], MajlisError) and exc_info[1].status < HTTPStatus.INTERNAL_SERVER_ERROR:
-            self.log.debug("refused: %s", exc_info[1])
+        error = exc_info[1]
+        if isinstance(error, StreamClosedError):
+            self.log.debug("the page did not wait for its answer")
+        elif isinstance(error, MajlisError) and error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            self.log.debug("refused: %s", error)
         else:
             super().log_exception(*exc_info)
 

@@ -40,6 +40,7 @@ export async function send(path: string, request: IRequest = {}): Promise<Respon
   const init: RequestInit = { method: request.method ?? 'GET' };
   if (request.body !== undefined) {
     init.body = JSON.stringify(request.body);
+    init.headers = { 'Content-Type': 'application/json' };
   }
   if (request.signal) {
     init.signal = request.signal;
