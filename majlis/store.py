@@ -20,6 +20,7 @@ from sqlalchemy import JSON, DateTime, Dialect, Engine, MetaData, create_engine,
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.types import TypeDecorator
 
@@ -157,9 +158,9 @@ def answering(store: Store) -> Iterator[None]:
     """Unavailable, with the reason, where the database is away or stays locked."""
     try:
         yield
-    except OperationalError as error:
+    except (OperationalError, PoolTimeout) as error:
         raise Unavailable(
-            f"{store!r} does not answer: {error.orig}",
+            f"{store!r} does not answer: {getattr(error, 'orig', error)}",
             remedy="See that the database runs, has space and is not locked; then try again.",
         ) from error
 

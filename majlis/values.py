@@ -7,11 +7,10 @@ __all__ = ['Words', 'Lines', 'Pairs', 'Tolerations', 'Place', 'Database', 'Port'
            'Percent', 'Percents', 'split', 'lines', 'pairs', 'tolerations', 'toleration', 'database_url']
 
 # %% ../nbs/02_values.ipynb #e85a99db
+import re
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 # %% ../nbs/02_values.ipynb #a590f11c
 def split(value: Any, separator: str = ",") -> Any:
@@ -57,11 +56,9 @@ def toleration(text: str) -> dict[str, str]:
 
 
 def database_url(value: Any) -> Any:
-    """A URL that SQLAlchemy understands."""
-    try:
-        make_url(value)
-    except ArgumentError as error:
-        raise ValueError("a database URL: sqlite:///file or postgresql://user:password@host/name") from error
+    """A URL as SQLAlchemy writes them; whether there is a driver for it is found when it is opened."""
+    if isinstance(value, str) and not re.match(r"[a-z][a-z0-9]*(\+[a-z0-9_]+)?://", value):
+        raise ValueError("a database URL: sqlite:///file or postgresql://user:password@host/name")
     return value
 
 

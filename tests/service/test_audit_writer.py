@@ -10,9 +10,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import event, select, text
 
-from majlis.audit import AuditRow, Entry, Record, append, verify
+from majlis.audit import AuditRow, Entry, Record, append, records, verify
 from majlis.audit_writer import AuditWriter
 from majlis.errors import Unavailable
 from majlis.settings import AuditSection
@@ -130,6 +130,22 @@ def test_a_group_that_fails_tells_its_callers_and_the_next_one_is_written(tmp_pa
             with pytest.raises(Unavailable, match="locked"):
                 writer.append("a", "model.read", "m/1")
         assert writer.append("a", "model.read", "m/2").seq == 1
+
+
+def test_a_full_disk_is_told_and_costs_no_acknowledged_record(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path}/m.sqlite")
+    store.migrate()
+    store.close()
+    event.listen(
+        store.engine, "connect", lambda connection, _: connection.execute("PRAGMA max_page_count=40")
+    )
+    written = []
+    with AuditWriter(store, AuditSection()) as writer, pytest.raises(Unavailable, match="full"):
+        for number in range(10_000):
+            written.append(writer.append("a", "model.read", f"m/{number}", {"filling": "x" * 500}).digest)
+    with store.reading() as session:
+        assert verify(session)
+        assert [record.digest for record in records(session, limit=10_000)] == written
 
 
 def test_a_caller_that_gives_up_does_not_spoil_its_group(store: Store) -> None:

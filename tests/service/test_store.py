@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -175,6 +176,16 @@ def test_a_writer_that_waits_too_long_is_told_to_come_back(tmp_path: Path) -> No
     with store.session() as first, pytest.raises(Unavailable, match="locked"), store.session() as second:
         first.execute(text("SELECT 1"))
         second.execute(text("SELECT 1"))
+
+
+def test_more_readers_than_connections_are_told_to_come_back(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path}/m.sqlite")
+    store.engine.pool._timeout = 0.05  # type: ignore[attr-defined]
+    with ExitStack() as stack:
+        for _ in range(15):
+            stack.enter_context(store.reading()).execute(text("SELECT 1"))
+        with pytest.raises(Unavailable, match="QueuePool limit"), store.reading() as session:
+            session.execute(text("SELECT 1"))
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "mysql://u@h/d"])
