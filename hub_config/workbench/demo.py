@@ -26,6 +26,7 @@ class Scientist:
         self.bench = bench
         base = f"{origin(bench.settings)}{bench.settings.workbench.base_url}"
         self.hub, self.server = f"{base}hub/api", f"{base}user/{self.name}/"
+        self.services = f"{base}services/"
         self.seconds = bench.settings.workbench.start_timeout_seconds
         headers = {"Authorization": f"token {bench.token}"}
         self.client = httpx.AsyncClient(headers=headers, timeout=self.seconds, trust_env=False)
