@@ -300,7 +300,7 @@ class Runner:
             for result in earlier.steps:
                 if earlier.id != self.run.id and result.name == step.name and result.state.finished:
                     return f"{difference(key, result.key)} since {earlier.id}"
-        return "it has not been run before"
+        return "there is no earlier result"
 
     def attempt(self, step: Step, record: StepRun, notebook: Any) -> None:
         """Execute the notebook, again where it fails and may be retried."""

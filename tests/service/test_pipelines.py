@@ -383,7 +383,7 @@ def test_the_command_line_tells_what_happened_without_a_traceback(
     first = started()
     out, _ = first.communicate(timeout=60)
     assert first.returncode == 1
-    assert "a: it has not been run before" in out
+    assert "a: there is no earlier result" in out
     assert "b: failed in cell 2\n" in out
     assert "Go on with: majlis run" in out and "Traceback" not in out
     pipeline.notebook("b", "pass")
