@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -76,31 +77,19 @@ def postgresql_server(*options: str) -> Iterator[PostgreSQL]:
     folder = private_folder("majlis-postgresql-", account)
     secret = folder / "password"
     secret.write_text(password)
-    shutil.chown(secret, account)
+    os.chown(secret, account.pw_uid, account.pw_gid)
     data = folder / "data"
     subprocess.run(
         [binaries[-1].with_name("initdb"), "-D", data, "-U", "postgres", "-E", "UTF8", "--locale", "C.UTF-8"]
         + ["-A", "scram-sha-256", "--pwfile", secret],
-        user=account if os.geteuid() == 0 else None,
+        **identity(account),
         cwd=folder,
         env={"PATH": os.environ["PATH"]},
         check=True,
         capture_output=True,
     )
     server = PostgreSQL(port, password)
-    command = [
-        binaries[-1],
-        "-D",
-        data,
-        "-h",
-        "127.0.0.1",
-        "-p",
-        port,
-        "-k",
-        folder,
-        "-c",
-        "max_connections=50",
-    ]
+    command = [binaries[-1], "-D", data, "-h", "127.0.0.1", "-p", port, "-k", folder, *options]
     with held(
         folder, command, account, "QUIT", lambda: psycopg.connect(server.url(), connect_timeout=2).close()
     ):
@@ -115,19 +104,7 @@ def redis() -> Iterator[str]:
         raise RuntimeError("Redis is missing; install Debian's package: apt-get install redis-server")
     account, port = unprivileged("redis"), free_port()
     folder = private_folder("majlis-redis-", account)
-    command = [
-        binary,
-        "--bind",
-        "127.0.0.1",
-        "--port",
-        port,
-        "--dir",
-        folder,
-        "--save",
-        "",
-        "--appendonly",
-        "no",
-    ]
+    command = [binary, "--bind", "127.0.0.1", "--port", port, "--dir", folder, "--save", ""]
     url = f"redis://127.0.0.1:{port}/0"
     with held(folder, command, account, "TERM", lambda: redis_client.Redis.from_url(url).ping()):
         yield url
@@ -161,14 +138,19 @@ class held:
     """A server that lives as long as the block, and not longer than this process."""
 
     def __init__(
-        self, folder: Path, command: list[object], account: str, signal: str, ask: Callable[[], object]
+        self,
+        folder: Path,
+        command: list[object],
+        account: pwd.struct_passwd,
+        signal: str,
+        ask: Callable[[], object],
     ) -> None:
         self.log = folder / "log"
         self.ask = ask
         self.process = subprocess.Popen(
             ["sh", "-c", HOLD, "sh", str(folder), str(self.log), signal, *map(str, command)],
             stdin=subprocess.PIPE,
-            user=account if os.geteuid() == 0 else None,
+            **identity(account),
             cwd=folder,
             start_new_session=True,  # Ctrl-C in the terminal is ours to pass on
         )
@@ -192,15 +174,25 @@ class held:
         self.process.wait(START_SECONDS)
 
 
-def unprivileged(account: str) -> str:
-    """The account a server runs as: its own when this process is root, else this one's."""
-    return account if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
+def unprivileged(account: str) -> pwd.struct_passwd:
+    """Who a server runs as: its own account (or nobody) when this process is root, else whoever runs this."""
+    if os.geteuid() != 0:
+        return pwd.getpwuid(os.geteuid())
+    known = {entry.pw_name for entry in pwd.getpwall()}
+    return pwd.getpwnam(account if account in known else "nobody")
 
 
-def private_folder(prefix: str, account: str) -> Path:
+def identity(account: pwd.struct_passwd) -> dict[str, Any]:
+    """What `subprocess` needs to run something as `account`."""
+    if os.geteuid() != 0:
+        return {}
+    return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+
+
+def private_folder(prefix: str, account: pwd.struct_passwd) -> Path:
     """A new folder that only `account` (and root) can enter."""
     folder = Path(tempfile.mkdtemp(prefix=prefix))
-    shutil.chown(folder, account)
+    os.chown(folder, account.pw_uid, account.pw_gid)
     return folder
 
 
