@@ -59,7 +59,7 @@ def signature_of(example: pd.DataFrame, probabilities: Any) -> ModelSignature:
 
 # %% ../../nbs/33_training_models.ipynb #36338670
 SKLEARN_NEEDS = ("mlflow", "numpy", "pandas", "scikit-learn", "skl2onnx", "skops")
-ONNX_NEEDS = ("mlflow", "numpy", "onnxruntime", "pandas")
+ONNX_NEEDS = ("mlflow", "numpy", "onnx", "onnxruntime", "pandas")
 
 
 def _conda(run: TrackedRun, names: Sequence[str]) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def log_graph(
     """Log an ONNX graph that takes columns; it is served without the library that trained it."""
     import onnx
 
-    from majlis.training.network import OnnxClassifier
+    from majlis.training.graph import OnnxClassifier
 
     rows = plain_columns(example)
     with tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_id=run.id, nested=True):
@@ -107,7 +107,7 @@ def log_graph(
         onnx.save(graph, path)
         logged = mlflow.pyfunc.log_model(
             name=name,
-            loader_module="majlis.training.network",
+            loader_module="majlis.training.graph",
             data_path=str(path),
             signature=signature_of(rows, OnnxClassifier(path).predict(rows)),
             input_example=rows,

@@ -2,6 +2,7 @@
 
 import datetime
 import os
+import subprocess
 import sys
 import warnings
 from dataclasses import dataclass
@@ -34,8 +35,9 @@ from majlis.training.evaluation import (
     resample,
     wilson,
 )
+from majlis.training.graph import to_onnx
 from majlis.training.models import log_graph, numbers32, plain_columns
-from majlis.training.network import Mlp, Plan, fit, probabilities, to_onnx
+from majlis.training.network import Mlp, Plan, fit, probabilities
 from majlis.training.tracking import environment, track
 
 CPU = torch.device("cpu")
@@ -265,6 +267,13 @@ def test_a_graph_answers_as_the_network_and_is_served_without_torch(bench: Setti
     assert answer.shape == (600, 2)
     assert np.abs(answer[:, 1] - probabilities(network, prepared)).max() < 1e-5
     assert served.predict(rows.head(1).assign(word=["sideways"])).shape == (1, 2)
+
+
+def test_serving_a_graph_imports_neither_torch_nor_scikit_learn() -> None:
+    code = "import sys, majlis.training.graph as g; print(sorted({'torch', 'sklearn'} & set(sys.modules)))"
+    python = [sys.executable, "-c", code]
+    done = subprocess.run(python, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "[]"
 
 
 def test_integers_become_floats_so_that_they_can_be_missing() -> None:
