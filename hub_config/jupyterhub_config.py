@@ -5,6 +5,7 @@ Run from the project's folder: `python -m jupyterhub -f hub_config/jupyterhub_co
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,9 @@ c.JupyterHub.cookie_secret_file = str(state / "cookie_secret")
 c.JupyterHub.cleanup_proxy = False
 c.JupyterHub.template_paths = [str(project / "templates" / "hub")]
 c.JupyterHub.template_vars = {
-    "decisions_url": f"{services.decisions_origin(settings)}{bench.base_url}services/majlis/"
+    "services_url": f"{bench.base_url}services/",
+    "portal": find_spec("majlis.portal") is not None,
+    "decisions_url": f"{services.decisions_origin(settings)}{bench.base_url}services/majlis/",
 }
 c.JupyterHub.oauth_require_pkce = True
 c.JupyterHub.log_level = "INFO"

@@ -1,0 +1,137 @@
+"""A scientist's first minutes: log in, open the executed training notebook, run a cell; and who cannot."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import nbformat
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import PICTURES
+from tests.support.people import Person
+from tests.support.workbench import ROOT, Workbench
+
+RUN = "runs/flight_delay/20130901-000000-000000"
+NOTEBOOK = "03_train.ipynb"
+
+
+@pytest.fixture
+def finished_run(workbench: Workbench, people: dict[str, Person]) -> str:
+    """The training notebook as a run leaves it, in the scientist's home: its path there."""
+    people["scientist"].start_server()
+    home = workbench.settings.home / "home" / "scientist"
+    folder = home / RUN
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(executed_notebook(), folder / NOTEBOOK)
+    for path in (home / "runs", home / "runs/flight_delay", folder, folder / NOTEBOOK):
+        os.chown(path, home.stat().st_uid, home.stat().st_gid)
+    return f"{RUN}/{NOTEBOOK}"
+
+
+def executed_notebook() -> Path:
+    """The training notebook with its outputs."""
+    source = ROOT / "notebooks" / "flight_delay" / NOTEBOOK
+    assert any(cell.get("outputs") for cell in nbformat.read(source, 4).cells if cell.cell_type == "code"), (
+        f"{source} has no outputs"
+    )
+    return source
+
+
+def log_in(page: Page, bench: Workbench, name: str) -> None:
+    """Log in on the hub's own page."""
+    page.goto(bench.url)
+    page.get_by_label("Username").fill(name)
+    page.locator("#password_input").fill(bench.passwords[name])
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.locator("#start")).to_be_visible()
+
+
+def watched(page: Page, bench: Workbench) -> Callable[[], list[str]]:
+    """Note every request that leaves for another host, and every error a page throws."""
+    faults: list[str] = []
+    own = {urlsplit(bench.url).hostname}
+
+    def look(url: str) -> None:
+        host = urlsplit(url).hostname
+        if host and host not in own:
+            faults.append(f"asked {host}: {url}")
+
+    page.on("request", lambda request: look(request.url))
+    page.on("pageerror", lambda error: faults.append(f"threw {error}"))
+    return lambda: faults
+
+
+def test_a_scientist_opens_a_finished_run_and_talks_to_the_workbench(
+    workbench: Workbench, page: Page, finished_run: str
+) -> None:
+    faults = watched(page, workbench)
+    log_in(page, workbench, "scientist")
+    expect(page.get_by_role("heading", name="Welcome, scientist")).to_be_visible()
+    keep(page, "home")
+
+    page.goto(f"{workbench.url}/user/scientist/lab/tree/{finished_run}")
+    notebook = page.locator(".jp-Notebook")
+    expect(notebook).to_be_visible()
+    expect(notebook.get_by_role("heading", level=1).first).to_contain_text("Train")
+    expect(page.locator("#jp-main-statusbar")).to_contain_text("| Idle")
+    keep(page, "hub")
+
+    page.locator(".jp-Notebook .jp-Cell").last.click()
+    page.keyboard.press("Escape")
+    page.keyboard.press("b")
+    page.keyboard.press("Enter")
+    page.keyboard.type("import majlis; print('I am', majlis.connect().whoami()['name'])")
+    page.keyboard.press("Shift+Enter")
+    expect(page.locator(".jp-OutputArea-output", has_text="I am scientist").last).to_be_visible()
+    assert not faults()
+
+
+def test_a_stranger_sees_the_login_page_and_nothing_else(workbench: Workbench, page: Page) -> None:
+    for path in ("/", "/user/scientist/lab", "/services/mlflow/"):
+        page.goto(f"{workbench.url}{path}")
+        expect(page.get_by_label("Username")).to_be_visible()
+    page.get_by_label("Username").fill("scientist")
+    page.locator("#password_input").fill("not the password")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.locator(".login_error")).to_be_visible()
+
+
+def test_mlflow_opens_for_people_of_the_hub(workbench: Workbench, page: Page) -> None:
+    faults = watched(page, workbench)
+    log_in(page, workbench, "owner")
+    page.goto(f"{workbench.url}/services/mlflow/")
+    expect(page.get_by_text("Experiments").first).to_be_visible()
+    assert not [fault for fault in faults() if fault.startswith("asked")]
+
+
+def test_javascript_of_a_notebook_cannot_decide(workbench: Workbench, page: Page) -> None:
+    log_in(page, workbench, "engineer")
+    page.goto(f"{workbench.decisions_url}/services/majlis/api/v1/whoami")
+    assert "custom:majlis:review" in page.content()
+    page.goto(f"{workbench.url}/hub/home")
+    tried = page.evaluate(
+        """async ([there, here]) => {
+            const path = '/services/majlis/api/v1/models/m/versions/1/reviews';
+            const body = JSON.stringify({decision: 'approve', reason: 'forged', as: 'review'});
+            const post = (url, mode) => fetch(url, {method: 'POST', body, mode, credentials: 'include',
+                headers: {'Content-Type': 'text/plain'}}).then(r => r.type + ' ' + r.status, e => 'blocked');
+            const ways = [[there, 'cors'], [there, 'no-cors'], [here, 'cors']];
+            return await Promise.all(ways.map(([origin, mode]) => post(origin + path, mode)));
+        }""",
+        [workbench.decisions_url, workbench.url],
+    )
+    assert tried[0] == "blocked"
+    assert tried[1] == "opaque 0"
+    assert tried[2].split()[1] in ("403", "404", "422")
+    audit = workbench.person("engineer").api().get("/services/majlis/api/v1/audit").json()
+    assert not [record for record in audit if record["action"].startswith("review.")]
+
+
+def keep(page: Page, name: str) -> None:
+    """Keep a picture for the documentation, where it is asked for (MAJLIS_PICTURES=1)."""
+    if os.environ.get("MAJLIS_PICTURES"):
+        PICTURES.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=PICTURES / f"{name}.png")

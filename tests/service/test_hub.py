@@ -1,0 +1,168 @@
+"""The hub as it runs: who is who, what survives, and what a killed component does to the others."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+
+import httpx
+import psutil
+import pytest
+
+from majlis.access import KERNEL_SCOPES, Scope
+from tests.support.people import Person
+from tests.support.workbench import Workbench
+
+API = "/services/majlis/api/v1"
+MLFLOW = "/services/mlflow/api/2.0/mlflow"
+BACK_SECONDS = 120.0
+POLL_SECONDS = 0.2
+
+People = dict[str, Person]
+
+
+def eventually(holds: Callable[[], bool], what: str, seconds: float = BACK_SECONDS) -> None:
+    """Wait until something holds; fail, saying what, when it does not."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"after {seconds:g} s: {what}"
+        time.sleep(POLL_SECONDS)
+
+
+def answers(url: str) -> bool:
+    """Does somebody answer there, with anything but an error of their own?"""
+    try:
+        return httpx.get(url, timeout=5, trust_env=False).status_code < 500
+    except httpx.HTTPError:
+        return False
+
+
+def test_every_component_is_well(workbench: Workbench) -> None:
+    health = workbench.anonymous().get("/services/majlis/health").json()
+    unwell = [part for part in health["components"] if part["status"] == "down"]
+    assert not unwell
+    names = {part["name"] for part in health["components"]}
+    assert {"hub", "proxy", "control plane", "MLflow", "gateway"} <= names
+
+
+def test_isolation_is_told(workbench: Workbench) -> None:
+    health = workbench.anonymous().get("/services/majlis/health").json()
+    (kept,) = [part for part in health["components"] if part["name"] == "isolation"]
+    assert kept["status"] == ("ok" if os.getuid() == 0 else "degraded")
+    assert bool(kept["reason"]) == (kept["status"] != "ok")
+
+
+@pytest.mark.parametrize("name", ["scientist", "engineer", "owner", "compliance", "admin"])
+def test_everyone_has_their_role(people: People, name: str) -> None:
+    me = people[name].api().get(f"{API}/whoami").json()
+    assert me["name"] == name
+    assert me["groups"] == [name]
+
+
+def test_a_kernel_is_its_person_and_decides_nothing(people: People) -> None:
+    code = "import majlis, json; print(json.dumps(majlis.connect().whoami()))"
+    me = eval(people["engineer"].run(code), {"true": True, "false": False, "null": None})
+    assert me["name"] == "engineer"
+    assert set(me["scopes"]) == set(KERNEL_SCOPES)
+
+
+def test_a_server_runs_apart(workbench: Workbench, people: People) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only a workbench that runs as root can keep accounts apart")
+    found = people["scientist"].run(
+        "import os; print(os.getuid(), os.getgid(), oct(os.stat('.').st_mode)[-3:])"
+    )
+    uid, gid, mode = found.split()
+    assert int(uid) > 20_000
+    assert (gid, mode) == ("20000", "700")
+    look = "import os\nfor p in {}: print(os.access(p, os.R_OK))"
+    secret = [
+        str(workbench.settings.control),
+        str(workbench.settings.home / "hub"),
+        str(workbench.settings.home / "mlflow"),
+    ]
+    assert people["scientist"].run(look.format(secret)).split() == ["False"] * len(secret)
+
+
+def test_the_notebooks_are_in_a_new_home(people: People) -> None:
+    found = people["scientist"].run("import os; print(sorted(os.listdir('notebooks')))")
+    assert "flight_delay" in found
+
+
+def test_mlflow_keeps_runs_for_kernels(people: People) -> None:
+    code = """
+import mlflow
+mlflow.set_experiment("tests")
+with mlflow.start_run():
+    mlflow.log_metric("a", 1.0)
+    mlflow.log_text("hello", "a.txt")
+found = mlflow.search_runs(experiment_names=["tests"], output_format="list")[0]
+print(found.data.metrics["a"], mlflow.artifacts.load_text(found.info.artifact_uri + "/a.txt"))
+"""
+    assert people["scientist"].run(code).splitlines()[-1] == "1.0 hello"
+
+
+def test_decisions_are_made_on_their_own_origin(people: People) -> None:
+    engineer = people["engineer"]
+    here = engineer.page(f"{API}/whoami").json()
+    there = engineer.decisions().get(f"{API}/whoami").json()
+    assert Scope.REVIEW not in here["scopes"]
+    assert Scope.REVIEW in there["scopes"]
+
+
+def test_profiles_are_for_their_groups(people: People) -> None:
+    scientist = people["scientist"]
+    form = (
+        scientist.page("/hub/spawn").text
+        if not scientist.hub("GET", "/users/scientist").json()["server"]
+        else ""
+    )
+    assert "cpu-large" not in form
+    answer = people["owner"].browser.post(
+        "/hub/api/users/owner/server", json={"profile": "gpu"}, headers={"X-XSRFToken": people["owner"].xsrf}
+    )
+    assert answer.status_code == 403
+    assert "is for the groups engineer" in answer.json()["message"]
+    answer = people["owner"].browser.post(
+        "/hub/api/users/owner/server", json={"profile": "nope"}, headers={"X-XSRFToken": people["owner"].xsrf}
+    )
+    assert answer.status_code == 422
+    assert "cpu-small" in answer.json()["message"]
+
+
+@pytest.mark.parametrize(
+    ("component", "command", "path"),
+    [
+        ("majlis", "majlis.control.api", "/services/majlis/health"),
+        ("mlflow", "majlis.control.tracking_app", "/services/mlflow/health"),
+        ("proxy", "configurable-http-proxy", "/hub/health"),
+        ("gateway", "majlis.serving.gateway", ""),
+        ("hub", "jupyterhub -f", "/hub/health"),
+    ],
+)
+def test_a_killed_component_comes_back(
+    workbench: Workbench, people: People, component: str, command: str, path: str
+) -> None:
+    url = f"{workbench.url}{path}" if path else f"{workbench.settings.gateway.url}/v2/health/live"
+    server = people["scientist"].start_server()
+    killed = workbench.component(component, command)
+    psutil.Process(killed.pid).send_signal(signal.SIGKILL)
+    eventually(
+        lambda: not killed.is_running() or killed.status() == psutil.STATUS_ZOMBIE, f"{component} died"
+    )
+    eventually(lambda: answers(url), f"{component} did not come back at {url}")
+    assert workbench.component(component, command).pid != killed.pid
+    api = people["scientist"]
+    eventually(lambda: answers(f"{server}api"), "the scientist's server was lost")
+    eventually(lambda: api.browser.get(f"{API}/whoami").status_code == 200, "the control plane knows nobody")
+
+
+def test_what_the_kernel_did_survives_the_hub(workbench: Workbench, people: People) -> None:
+    server = people["scientist"].start_server()
+    pid = people["scientist"].run("import os; print(os.getppid())").strip()
+    workbench.component("hub", "jupyterhub -f").kill()
+    eventually(lambda: not answers(f"{workbench.url}/hub/health"), "the hub died", seconds=30)
+    assert psutil.pid_exists(int(pid))
+    eventually(lambda: answers(f"{workbench.url}/hub/health"), "the hub came back")
+    eventually(lambda: answers(f"{server}api"), "the way to the server came back")
+    assert people["scientist"].run("import os; print(os.getppid())").strip() == pid
