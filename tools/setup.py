@@ -184,7 +184,7 @@ def compile_packages() -> None:
 
 def install_proxy() -> None:
     """configurable-http-proxy, into node_modules/."""
-    call(npm(), "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
+    call(npm(), "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent")
 
 
 def uv() -> Path:

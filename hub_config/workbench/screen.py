@@ -34,9 +34,8 @@ class Screen:
         if not alone:
             self.say(f"isolation is off: {alone.reason}")
         if made:
-            table = Table(
-                "account", "password", title=f"Demo accounts (also in {kept})", title_justify="left"
-            )
+            self.say(f"demo accounts, also in {kept}:")
+            table = Table("account", "password")
             for name, password in made.items():
                 table.add_row(name, password)
             self.console.print(table)
