@@ -228,35 +228,45 @@ class Lake:
         | None = None,  # with replace_where: which rows are replaced; all written rows must match
         partition_by: list[str] | None = None,  # columns that make folders; fixed by the first write
         evolve: bool = False,  # allow other columns than the table has
+        after: int | None = None,  # write only if this is still the latest version
     ) -> TableVersion:
         """Write one new version, all of it or nothing.
 
         Raises SchemaMismatch when the columns differ, Invalid when a row lies outside `where`, Conflict when
-        another writer changed the same rows meanwhile.
+        another writer changed the same rows meanwhile, or anything at all if `after` says so.
         """
         frame = storable(rows)
         exists = self.exists(name)
         self._check(frame, name, mode, where)
         if exists and not evolve:
             self._same_columns(frame, name)
-        options: dict[str, Any] = {"commit_properties": CommitProperties(custom_metadata={"by": _writer()})}
-        if not exists:
-            options["partition_by"] = partition_by
-        elif evolve:
+        options: dict[str, Any] = {"partition_by": partition_by} if not exists else {}
+        if evolve and exists:
             options["schema_mode"] = "overwrite" if mode == "overwrite" else "merge"
         if where and exists:
             options["predicate"] = predicate(where)
         try:
             # replacing some rows is, to Delta, an overwrite with a predicate
             write_deltalake(
-                self.address(name), frame, mode="append" if mode == "append" else "overwrite", **options
+                self._target(name, after),
+                frame,
+                mode="append" if mode == "append" else "overwrite",
+                commit_properties=_commit_properties(retry=after is None),
+                **options,
             )
         except CommitFailedError as error:
-            raise Conflict(
-                f"table '{name}' was changed by another writer meanwhile: {error}",
-                remedy="Read it again and write again.",
-            ) from error
+            if mode == "append" and not exists and self.exists(name):  # another made it first
+                return self.write(frame, name)
+            raise _lost_race(name) from error
         return self.version(name)
+
+    def _target(self, name: str, after: int | None) -> str | DeltaTable:
+        """What to write to: the table as it is, or as it was at a version that must still be the latest."""
+        if after is None:
+            return self.address(name)
+        if self.version(name).version != after:
+            raise _lost_race(name)
+        return self._open(name, after)
 
     def _check(self, frame: pl.DataFrame, name: str, mode: Mode, where: Where | None) -> None:
         if (mode == "replace_where") != bool(where):
@@ -315,6 +325,17 @@ _HISTORY: dict[str, pl.DataType] = {
     "where": pl.String(),
     "by": pl.String(),
 }
+
+
+def _commit_properties(retry: bool) -> CommitProperties:
+    who = {"by": _writer()}
+    return CommitProperties(custom_metadata=who) if retry else CommitProperties(who, max_commit_retries=0)
+
+
+def _lost_race(name: str) -> Conflict:
+    return Conflict(
+        f"table '{name}' was changed by another writer meanwhile", remedy="Read it again and write again."
+    )
 
 
 def _forgotten(name: str, version: int | None) -> NotFound:

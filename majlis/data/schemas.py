@@ -160,6 +160,9 @@ class Schemas:
         schema: Schema,
     ) -> int:
         """Make it the latest version and return its number; raises Conflict, saying what it would break."""
+        if not self.lake.exists(TABLE):
+            self.lake.write(pl.DataFrame(schema=_ROW), TABLE)
+        read = self.lake.version(TABLE).version
         known = self.versions(subject)
         if known and known[-1] == schema:
             return len(known)
@@ -172,13 +175,8 @@ class Schemas:
             {name: [column.type, column.nullable] for name, column in schema.columns.items()}
         )
         row = (subject, len(known) + 1, now(), columns)
-        # replacing a row that is not there yet makes two who register at once collide, and one is told
-        self.lake.write(
-            pl.DataFrame([row], schema=_ROW, orient="row"),
-            TABLE,
-            mode="replace_where",
-            where={"subject": subject, "version": len(known) + 1},
-        )
+        # of two who register at once one is told: the number of a version is counted from what was read
+        self.lake.write(pl.DataFrame([row], schema=_ROW, orient="row"), TABLE, after=read)
         return len(known) + 1
 
 

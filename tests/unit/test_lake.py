@@ -14,7 +14,7 @@ from majlis.data.catalog import Catalog
 from majlis.data.classification import Classification, detect, iban, luhn
 from majlis.data.lake import Lake, TableVersion, matching, predicate, storable, table_name
 from majlis.data.lineage import Graph, Lineage, Thing, source
-from majlis.errors import Invalid, NotFound, SchemaMismatch
+from majlis.errors import Conflict, Invalid, NotFound, SchemaMismatch
 
 
 @pytest.fixture
@@ -167,12 +167,23 @@ def test_a_type_that_a_table_cannot_keep_is_refused(lake: Lake, dtype: pl.DataTy
         lake.write(pl.DataFrame({"x": [None]}, schema={"x": dtype}), "silver.types")
 
 
-def test_appends_at_once_are_all_kept(lake: Lake) -> None:
-    lake.write(months(1), "bronze.flights")
+@pytest.mark.parametrize("exists", [True, False])
+def test_appends_at_once_are_all_kept(lake: Lake, exists: bool) -> None:
+    if exists:
+        lake.write(months(1), "bronze.flights")
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda month: lake.write(months(month), "bronze.flights"), range(2, 10)))
-    assert lake.read("bronze.flights").height == 18
-    assert lake.version("bronze.flights").version == 8
+    assert sorted(lake.read("bronze.flights")["month"].unique()) == [*range(1 if exists else 2, 10)]
+    assert lake.read("bronze.flights").height == 16 + 2 * exists
+
+
+def test_who_counts_on_a_version_is_told_if_it_is_no_longer_the_latest(lake: Lake) -> None:
+    lake.write(months(1), "bronze.flights")
+    for stale in (-1, 5):
+        with pytest.raises(Conflict, match="another writer"):
+            lake.write(months(2), "bronze.flights", after=stale)
+    assert lake.write(months(2), "bronze.flights", after=0).version == 1
+    assert lake.read("bronze.flights").height == 4
 
 
 def test_what_was_vacuumed_is_told(lake: Lake) -> None:
