@@ -2,11 +2,15 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.people import Person
 from tests.support.workbench import Workbench
+
+SHORT = {"months": [1, 2, 9, 10, 11], "iterations": 40, "epochs": 1}  # trains, chooses and tests on something
+PIPELINE_SECONDS = 600.0
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,6 +40,12 @@ def workbench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workbench]:
 def people(workbench: Workbench) -> dict[str, Person]:
     """Everybody with a demo account, logged in."""
     return {name: workbench.person(name) for name in workbench.passwords}
+
+
+@pytest.fixture(scope="session")
+def finished_run(people: dict[str, Person]) -> dict[str, Any]:
+    """The example pipeline, run in the scientist's server on part of the year: its record."""
+    return people["scientist"].run_pipeline("flight_delay", SHORT, PIPELINE_SECONDS)
 
 
 def open_to_all(folder: Path) -> Path:

@@ -1,43 +1,15 @@
 """A scientist's first minutes: log in, open the executed training notebook, run a cell; and who cannot."""
 
 import os
-import shutil
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
-import nbformat
 import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import PICTURES
-from tests.support.people import Person
-from tests.support.workbench import ROOT, Workbench
-
-RUN = "runs/flight_delay/20130901-000000-000000"
-NOTEBOOK = "03_train.ipynb"
-
-
-@pytest.fixture
-def finished_run(workbench: Workbench, people: dict[str, Person]) -> str:
-    """The training notebook as a run leaves it, in the scientist's home: its path there."""
-    people["scientist"].start_server()
-    home = workbench.settings.home / "home" / "scientist"
-    folder = home / RUN
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(executed_notebook(), folder / NOTEBOOK)
-    for path in (home / "runs", home / "runs/flight_delay", folder, folder / NOTEBOOK):
-        os.chown(path, home.stat().st_uid, home.stat().st_gid)
-    return f"{RUN}/{NOTEBOOK}"
-
-
-def executed_notebook() -> Path:
-    """The training notebook with its outputs."""
-    source = ROOT / "notebooks" / "flight_delay" / NOTEBOOK
-    assert any(cell.get("outputs") for cell in nbformat.read(source, 4).cells if cell.cell_type == "code"), (
-        f"{source} has no outputs"
-    )
-    return source
+from tests.support.workbench import Workbench
 
 
 def log_in(page: Page, bench: Workbench, name: str) -> None:
@@ -64,15 +36,22 @@ def watched(page: Page, bench: Workbench) -> Callable[[], list[str]]:
     return lambda: faults
 
 
+def executed(run: dict[str, Any], step: str) -> str:
+    """Where the executed notebook of a step is, from the scientist's home."""
+    (notebook,) = [one["executed"] for one in run["steps"] if one["name"] == step]
+    return f"runs/{run['pipeline']}/{run['id']}/{notebook}"
+
+
+@pytest.mark.timeout(900)
 def test_a_scientist_opens_a_finished_run_and_talks_to_the_workbench(
-    workbench: Workbench, page: Page, finished_run: str
+    workbench: Workbench, page: Page, finished_run: dict[str, Any]
 ) -> None:
     faults = watched(page, workbench)
     log_in(page, workbench, "scientist")
     expect(page.get_by_role("heading", name="Welcome, scientist")).to_be_visible()
     keep(page, "home")
 
-    page.goto(f"{workbench.url}/user/scientist/lab/tree/{finished_run}")
+    page.goto(f"{workbench.url}/user/scientist/lab/tree/{executed(finished_run, 'train')}")
     notebook = page.locator(".jp-Notebook")
     expect(notebook).to_be_visible()
     expect(notebook.get_by_role("heading", level=1).first).to_contain_text("Train")

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 
 from hub_config.workbench import kernel
+from hub_config.workbench.demo import UNFINISHED
 
 SECONDS = 90.0
 POLL_SECONDS = 0.2
@@ -69,6 +70,20 @@ class Person:
     def kernel_token(self) -> str:
         """The token that every kernel of the person's server finds in its environment."""
         return self.run("import os; print(os.environ['JUPYTERHUB_API_TOKEN'], end='')")
+
+    def run_pipeline(self, pipeline: str, parameters: dict[str, Any], seconds: float) -> dict[str, Any]:
+        """Run a pipeline in the person's server, through the Lab extension: its record when it is over."""
+        server = self.start_server()
+        headers = {"Authorization": f"token {self.full_token}"}
+        with httpx.Client(base_url=server, headers=headers, timeout=SECONDS, trust_env=False) as client:
+            begun = client.post("majlis/runs", json={"pipeline": pipeline, "parameters": parameters})
+            begun.raise_for_status()
+            deadline = time.monotonic() + seconds
+            while (run := client.get(f"majlis/runs/{begun.json()['id']}").json())["state"] in UNFINISHED:
+                assert time.monotonic() < deadline, f"the run is not over after {seconds:g} s: {run}"
+                time.sleep(POLL_SECONDS)
+        record: dict[str, Any] = run
+        return record
 
     def page(self, path: str) -> httpx.Response:
         """A page, as the person's browser gets it, through logins on the way."""
