@@ -1,12 +1,12 @@
 """Group commit: what is acknowledged is there, what is not is there at most once, nobody waits for others."""
 
+import asyncio
 import os
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -160,12 +160,48 @@ def test_a_caller_that_gives_up_does_not_spoil_its_group(store: Store) -> None:
     assert [future.result().seq for future in futures] == [1, 2, 3]
 
 
-def test_closing_writes_what_waits(store: Store) -> None:
-    writer = AuditWriter(store, AuditSection())
-    with ThreadPoolExecutor(8) as pool:
-        done = pool.map(lambda number: writer.append("a", "model.read", f"m/{number}"), range(100))
+def test_a_coroutine_that_gives_up_does_not_spoil_its_group_nor_does_a_loop_that_is_gone(
+    store: Store,
+) -> None:
+    disk = Disk(store)
+    writer = AuditWriter(disk, AuditSection())  # type: ignore[arg-type]
+
+    async def requests() -> list[int]:
+        loops = [asyncio.ensure_future(writer.append_soon("a", "model.read", f"m/{n}")) for n in range(4)]
+        await asyncio.to_thread(disk.entered.acquire)
+        loops[1].cancel()
+        disk.commits.release(2)
+        done = await asyncio.gather(*loops, return_exceptions=True)
+        assert isinstance(done[1], asyncio.CancelledError)
+        return [record.seq for record in done if isinstance(record, Record)]
+
+    async def leaves() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(writer.append_soon("a", "model.read", "m/left"), timeout=0.01)
+
+    assert asyncio.run(requests()) == [1, 3, 4]
+    while disk.commits.acquire(blocking=False):
+        pass  # one group or two: what was not needed is taken back
+    asyncio.run(leaves())
+    disk.commits.release(2)
     writer.close()
-    assert sorted(record.seq for record in done) == list(range(1, 101))
-    deadline = time.monotonic() + 30
-    while any(thread.name == "audit writer" for thread in threading.enumerate()):
-        assert time.monotonic() < deadline, "the writer's thread is still there"
+    with store.reading() as session:
+        assert verify(session).records == 5
+
+
+def test_coroutines_learn_why_their_record_was_not_written(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path}/m.sqlite", busy_timeout_seconds=0.1)
+    store.migrate()
+    with AuditWriter(store, AuditSection()) as writer, store.session() as session:
+        session.execute(text("SELECT 1"))  # holds the write lock
+        with pytest.raises(Unavailable, match="locked"):
+            asyncio.run(writer.append_soon("a", "model.read", "m/1"))
+
+
+def test_closing_writes_what_waits(store: Store) -> None:
+    before = set(threading.enumerate())
+    writer = AuditWriter(store, AuditSection())
+    futures = [writer.submit(Entry("a", "model.read", f"m/{number}")) for number in range(100)]
+    writer.close()
+    assert [future.result(timeout=0).seq for future in futures] == list(range(1, 101))
+    assert set(threading.enumerate()) <= before
