@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['missing', 'Difference', 'differences', 'same', 'Compared', 'Reproduction', 'reproduce', 'reproducible', 'compare',
-           'conditions_of']
+           'conditions_of', 'empty_place']
 
 # %% ../../nbs/39_pipelines_reproduce.ipynb #e3809c93
 import html
@@ -163,3 +163,18 @@ def conditions_of(run: StepRun, step: Step) -> dict[str, str]:
     own = {name: value for name, value in run.parameters.items() if name not in handed}
     kept = {part: value for part, value in run.key.items() if part != "place"}
     return kept | {"parameters": digest(own)}
+
+# %% ../../nbs/39_pipelines_reproduce.ipynb #52e4d437
+def empty_place(environ: Mapping[str, str], folder: str) -> dict[str, str]:
+    """The environment, with everything that is written pointing into `folder` instead, and no hub."""
+    elsewhere = {
+        "MAJLIS_WORKBENCH_HOME": folder,
+        "MAJLIS_LAKE_URI": f"{folder}/lake",
+        "MAJLIS_FEATURES_REPO": f"{folder}/features",
+        "MAJLIS_FEATURES_ONLINE": "sqlite",
+        "MAJLIS_TRACKING_URL": f"sqlite:///{folder}/mlflow.sqlite",
+        "MAJLIS_TRACKING_ARTIFACTS": f"{folder}/artifacts",
+        "MAJLIS_STORE_URL": f"sqlite:///{folder}/majlis.sqlite",
+    }
+    hub = {"MAJLIS_URL", "MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_TOKEN", "JUPYTERHUB_API_TOKEN"}
+    return {name: value for name, value in environ.items() if name not in hub} | elsewhere

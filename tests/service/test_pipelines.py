@@ -399,3 +399,53 @@ def test_the_command_line_tells_what_happened_without_a_traceback(
         out, _ = mistaken.communicate(timeout=60)
         assert mistaken.returncode == 1
         assert told in out and "Traceback" not in out
+
+
+def majlis(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "majlis.cli", *arguments], capture_output=True, text=True, timeout=120
+    )
+
+
+def test_a_run_is_reproduced_elsewhere_and_what_differs_is_told(pipeline: Pipeline) -> None:
+    code = "import os, random\n" + OUTPUT + "output(number=random.Random({seed}).random(), home={home})"
+    home = "os.environ['MAJLIS_WORKBENCH_HOME']"
+    pipeline.step("a", code.format(seed=7, home=home), identities=["home"])
+    pipeline.step("b", OUTPUT + "output(x=1)", after=["a"], reproduce=False).step("c", "pass", after=["b"])
+    done = pipeline.run(environ={**os.environ, "MAJLIS_WORKBENCH_HOME": "here"})
+    same = majlis("reproduce", done.id, "--runs", str(pipeline.runs))
+    assert same.returncode == 0, same.stdout + same.stderr
+    assert f"{done.id} was reproduced" in same.stdout and "left out: b, c" in same.stdout
+    again = pipeline.last()
+    assert states(again) == {"a": "done"}
+    assert not Path(again.step("a").outputs["home"]).exists()
+    pipeline.notebook("a", code.format(seed=8, home=home))
+    other = majlis("reproduce", done.id, "--runs", str(pipeline.runs))
+    assert other.returncode == 1
+    assert (
+        "a: different" in other.stdout
+        and "the notebook's code" in other.stdout
+        and "number was" in other.stdout
+    )
+    unknown = majlis("reproduce", "20260131-093000-a1b2c3", "--runs", str(pipeline.runs))
+    assert unknown.returncode == 1 and "there is no run" in unknown.stderr
+
+
+def test_a_schedule_starts_a_run_of_its_own(pipeline: Pipeline) -> None:
+    pipeline.step("a", OUTPUT + "output(x=x)", "x = 0", parameters={"x": "${parameters.x}"})
+    pipeline.write(parameters=[{"name": "x", "default": 0}])
+    runs = ["--runs", str(pipeline.runs)]
+    added = majlis(
+        "schedule", "add", "often", str(pipeline.folder), "--cron", "* * * * *", "-p", "x=5", *runs
+    )
+    assert added.returncode == 0, added.stderr
+    path = pipeline.runs / ".schedules" / "often.json"
+    written = json.loads(path.read_text())
+    path.write_text(json.dumps(written | {"settled": "2026-01-01T00:00:00Z"}))
+    ticked = majlis("schedule", "tick", *runs)
+    assert "often: started" in ticked.stdout, ticked.stderr
+    found = until(lambda: next((run for run in history(pipeline.runs) if run.state is State.DONE), None), 60)
+    assert found.step("a").outputs == {"x": 5}
+    assert found.id in majlis("schedule", "list", *runs).stdout
+    wrong = majlis("schedule", "add", "Not a name", str(pipeline.folder), "--cron", "* * * * *", *runs)
+    assert wrong.returncode == 1 and "Traceback" not in wrong.stderr
