@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import skops.io
 import yaml
 from picklescan.scanner import SafetyLevel, scan_bytes
 
@@ -110,6 +109,8 @@ def pickle_findings(
 # %% ../../nbs/48_governance_scan.ipynb #6ab4a730
 def skops_types(folder: Path, modules: Collection[str]) -> Iterator[Finding]:
     """Types in skops files that come from elsewhere than `modules`."""
+    import skops.io  # only now: it imports scikit-learn and torch
+
     for path in files(folder):
         if path.suffix == ".skops":
             name = path.relative_to(folder).as_posix()
