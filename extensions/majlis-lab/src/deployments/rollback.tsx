@@ -38,6 +38,7 @@ export function RollbackDialog(props: {
       </Empty>
     );
   }
+  const alone = found.revisions.length < 2;
   const submit = (event: React.FormEvent) => {
     event.preventDefault();
     rollback.run();
@@ -56,7 +57,10 @@ export function RollbackDialog(props: {
             <option key={one.name}>{one.name}</option>
           ))}
         </select>
-        <p className="majlis-quiet">It serves {list(shares(found)) || 'nothing'} now.</p>
+        <p className="majlis-quiet">
+          It serves {list(shares(found)) || 'nothing'} now
+          {alone ? ' and has never served anything else: there is nothing to go back to.' : '.'}
+        </p>
       </div>
       <div className="majlis-Field">
         <label htmlFor={`${id}reason`}>Reason</label>
@@ -79,7 +83,7 @@ export function RollbackDialog(props: {
         <button
           type="submit"
           className="majlis-Button majlis-mod-main"
-          disabled={rollback.busy || reason.trim() === ''}
+          disabled={rollback.busy || alone || reason.trim() === ''}
         >
           {rollback.busy ? 'Rolling back…' : 'Roll back'}
         </button>

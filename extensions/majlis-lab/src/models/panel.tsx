@@ -9,8 +9,9 @@ import { Badge, Dot, Empty, Loading, ProblemView } from '../common/views';
 import { VirtualTree } from '../common/virtual';
 import { agoBriefly, count, list } from '../common/words';
 import { percent } from '../deployments/words';
+import { StateBadge } from './badge';
 import { chosen, IModelRow, IVersionRow, Row, rowsOf, Show } from './rows';
-import { checksInWords, stateTone, tierTone, whoDecides } from './words';
+import { checksInWords, tierTone, whoDecides } from './words';
 
 const SHOWS: [Show, string][] = [
   ['all', 'All models'],
@@ -215,8 +216,7 @@ function Version({ row }: { row: IVersionRow }): JSX.Element {
     <div className="majlis-Version">
       <div className="majlis-Line">
         <span className="majlis-Name majlis-fixed">v{version.version}</span>
-        <Badge tone={stateTone(version.state)}>{version.state}</Badge>
-        {version.stage === 'Production' && <Badge tone="quiet">Production</Badge>}
+        <StateBadge version={version} />
         <span className="majlis-grow" />
         <span className="majlis-quiet majlis-fixed">{full && agoBriefly(full.registered_at)}</span>
       </div>

@@ -1,9 +1,6 @@
-import { URLExt } from '@jupyterlab/coreutils';
-import { ServerConnection } from '@jupyterlab/services';
 import * as React from 'react';
 
 import { control, ICheck, IDeployment, IVersion } from '../api/control';
-import { send } from '../api/request';
 import { COMMANDS } from '../common/commands';
 import { decisionPage } from '../common/hub';
 import { useLab } from '../common/lab';
@@ -11,7 +8,8 @@ import { useResource } from '../common/use';
 import { Badge, Dot, Loading, ProblemView } from '../common/views';
 import { ago, list } from '../common/words';
 import { shares } from '../deployments/words';
-import { stateTone, tierTone, verdictTone, whoDecides } from './words';
+import { StateBadge } from './badge';
+import { checkName, tierTone, verdictTone, whoDecides } from './words';
 
 /** One version in full: evidence, decisions, where it serves, its card. */
 export function VersionView(props: { model: string; version: number }): JSX.Element {
@@ -35,7 +33,6 @@ export function VersionView(props: { model: string; version: number }): JSX.Elem
       <Checks checks={found.value.checks} />
       <Decisions version={found.value} />
       {serving.length > 0 && <Serving deployments={serving} />}
-      <Card version={found.value} />
     </article>
   );
 }
@@ -49,8 +46,7 @@ function Head({ version }: { version: IVersion }): JSX.Element {
         <h1>
           {version.model} <span className="majlis-quiet">version {version.version}</span>
         </h1>
-        <Badge tone={stateTone(version.state)}>{version.state}</Badge>
-        {version.stage !== 'None' && <Badge tone="quiet">{version.stage}</Badge>}
+        <StateBadge version={version} />
         {version.tier && <Badge tone={tierTone(version.tier)}>{version.tier} risk</Badge>}
         <span className="majlis-grow" />
         {version.state === 'released' && (
@@ -72,6 +68,7 @@ function Head({ version }: { version: IVersion }): JSX.Element {
 }
 
 function Checks({ checks }: { checks: readonly ICheck[] }): JSX.Element {
+  const explained = checks.some(check => check.reason);
   return (
     <section>
       <h2>Checks</h2>
@@ -84,18 +81,18 @@ function Checks({ checks }: { checks: readonly ICheck[] }): JSX.Element {
               <th scope="col">Check</th>
               <th scope="col">Value</th>
               <th scope="col">Needed</th>
-              <th scope="col">Why</th>
+              {explained && <th scope="col">Why</th>}
             </tr>
           </thead>
           <tbody>
             {checks.map(check => (
               <tr key={check.name}>
                 <td>
-                  <Dot tone={verdictTone(check)} label={check.verdict} /> {check.name}
+                  <Dot tone={verdictTone(check)} label={check.verdict} /> {checkName(check)}
                 </td>
                 <td>{shown(check.value)}</td>
                 <td>{shown(check.threshold)}</td>
-                <td>{check.reason}</td>
+                {explained && <td>{check.reason}</td>}
               </tr>
             ))}
           </tbody>
@@ -159,22 +156,6 @@ function Serving({ deployments }: { deployments: readonly IDeployment[] }): JSX.
         </div>
       ))}
     </section>
-  );
-}
-
-/** The model card, where there is one. Its author wrote it, so it is shown where no script runs. */
-function Card({ version }: { version: IVersion }): JSX.Element | null {
-  const path = `api/models/${encodeURIComponent(version.model)}/versions/${version.version}/card`;
-  const there = useResource(['models'], async signal => (await send(path, { signal })).ok, path).value;
-  const url = URLExt.join(ServerConnection.makeSettings().baseUrl, 'majlis', path);
-  if (!there) {
-    return null;
-  }
-  return (
-    <details className="majlis-Card">
-      <summary>Model card</summary>
-      <iframe sandbox="" src={url} title={`Model card of ${version.model} version ${version.version}`} />
-    </details>
   );
 }
 

@@ -38,6 +38,11 @@ export function whoDecides(chairs: readonly string[]): string {
   return list(chairs.map(chair => CHAIRS[chair] ?? chair));
 }
 
+/** better_than_baseline, as people read it. */
+export function checkName(check: ICheck): string {
+  return check.name.replace(/_/g, ' ');
+}
+
 /** "8 checks passed", or which did not. */
 export function checksInWords(version: IVersion): { text: string; tone: Tone } {
   const { checks } = version;
@@ -47,5 +52,5 @@ export function checksInWords(version: IVersion): { text: string; tone: Tone } {
   }
   return others.length === 0
     ? { text: `${count(checks.length, 'check')} passed`, tone: 'good' }
-    : { text: `${others.map(check => check.name).join(', ')}: not passed`, tone: 'bad' };
+    : { text: `${others.map(checkName).join(', ')}: not passed`, tone: 'bad' };
 }

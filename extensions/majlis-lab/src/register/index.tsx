@@ -43,7 +43,9 @@ class RegisterButton implements DocumentRegistry.IWidgetExtension<NotebookPanel,
       tooltip: 'Register a trained model; its checks start at once',
       onClick: () => void this._app.commands.execute(COMMANDS.register)
     });
-    panel.toolbar.insertBefore('kernelName', 'majlisRegister', button);
+    // Which of the two buttons comes first must not depend on which feature was ready first.
+    const place = [...panel.toolbar.names()].includes('majlisRun') ? 'majlisRun' : 'kernelName';
+    panel.toolbar.insertBefore(place, 'majlisRegister', button);
     return button;
   }
 }

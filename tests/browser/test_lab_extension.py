@@ -1,0 +1,248 @@
+"""The panel in a real JupyterLab of a real hub: from a trained model to a served one, and runs, by clicking."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+from playwright.sync_api import Page, expect, sync_playwright
+
+from tests.support.people import Person
+from tests.support.workbench import Workbench
+
+CHROMIUM = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+SLOW_MS = 120_000  # checks load a model in a process of its own; two cores may be busy with other tests
+LIVE_MS = 5_000  # a change is pushed within 2 s; the rest is for a machine that other tests use too
+
+TRAIN = """
+import numpy as np, polars as pl, majlis
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score
+from majlis.training.models import log_classifier
+
+wb, rng = majlis.connect(), np.random.default_rng(7)
+x = rng.normal(size=(800, 2))
+late = (x[:, 0] + 0.3 * rng.normal(size=800) > 0).astype(int)
+split = np.where(np.arange(800) < 500, "train", "test")
+frame = pl.DataFrame({"a": x[:, 0], "b": x[:, 1], "late": late, "split": split})
+table = wb.lake.write(frame, "gold.lab_panel", mode="overwrite")
+rows = frame.select("a", "b").to_pandas()
+with wb.track("lab-panel", tables=[table], name="line") as run:
+    model = LogisticRegression().fit(rows[:500], late[:500])
+    answers = model.predict_proba(rows[500:])[:, 1]
+    run.log({"test/pr_auc": float(average_precision_score(late[500:], answers))})
+    uri = log_classifier(run, model, rows.head(3))
+print("logged", uri, run.id, table.version)
+"""
+
+
+@pytest.fixture(scope="module")
+def scientist(people: dict[str, Person]) -> Person:
+    """The one who trains."""
+    return people["scientist"]
+
+
+@pytest.fixture(scope="module")
+def trained(scientist: Person) -> dict[str, Any]:
+    """A small model, trained and logged in a kernel; what a registration of it says."""
+    said = scientist.run(TRAIN, seconds=180)
+    uri, run_id, version = re.search(r"logged (\S+) (\S+) (\d+)", said).groups()  # type: ignore[union-attr]
+    return {
+        "model_uri": uri,
+        "run_id": run_id,
+        "evaluation": {
+            "table": "gold.lab_panel",
+            "version": int(version),
+            "target": "late",
+            "where": {"split": "test"},
+        },
+        "facts": {
+            "purpose": "Try the panel out with made-up numbers",
+            "personal_data": False,
+            "affected_people": "none",
+            "autonomy": "advises",
+        },
+        "lineage": {"tables": [{"name": "gold.lab_panel", "version": int(version)}]},
+    }
+
+
+@pytest.fixture(scope="module")
+def files(scientist: Person) -> str:
+    """A pipeline in the scientist's folder; the path of its notebook."""
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    cells = [
+        new_code_cell("until: int = 4  # count up to here", metadata={"tags": ["parameters"]}),
+        new_code_cell("from majlis.pipelines.notebook import output\noutput(total=sum(range(until)))"),
+    ]
+    notebook = new_notebook(cells=cells, metadata=metadata)
+    pipeline = (
+        "name: counting\ntitle: Counting\nparameters: [{name: until, type: int, default: 4, help: the end}]\n"
+        "steps: [{name: count, notebook: count.ipynb, parameters: {until: '${parameters.until}'}}]\n"
+    )
+    content: dict[str, dict[str, Any]] = {
+        "counting": {"type": "directory"},
+        "counting/count.ipynb": {"type": "notebook", "content": json.loads(nbformat.writes(notebook))},
+        "counting/pipeline.yaml": {"type": "file", "format": "text", "content": pipeline},
+    }
+    headers = {"Authorization": f"token {scientist.full_token}"}
+    with httpx.Client(base_url=f"{scientist.start_server()}api/contents/", headers=headers) as contents:
+        for path, model in content.items():
+            contents.put(path, json=model).raise_for_status()
+    return "counting/count.ipynb"
+
+
+@pytest.fixture(scope="module")
+def lab(workbench: Workbench, scientist: Person, files: str) -> Iterator[Page]:
+    """JupyterLab in a browser, the panel open; in the end nothing was wrong and nobody else was asked."""
+    wrong: list[str] = []
+    server = scientist.start_server()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM)
+        page = browser.new_page(viewport={"width": 1280, "height": 820})
+        page.set_default_timeout(60_000)
+        page.on("pageerror", lambda error: wrong.append(f"uncaught: {error}"))
+        page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+        page.on(
+            "request", lambda request: wrong.append(request.url) if foreign(request.url, server) else None
+        )
+        page.goto(f"{server}lab/tree/{files}?reset")
+        page.fill("#username_input", scientist.name)
+        page.fill("#password_input", workbench.passwords[scientist.name])
+        page.click("#login_submit")
+        expect(page.get_by_role("button", name="Run as pipeline")).to_be_visible(timeout=SLOW_MS)
+        page.click('[data-id="majlis-panel"]')
+        yield page
+        browser.close()
+    assert wrong == []
+
+
+def foreign(url: str, server: str) -> bool:
+    """Whether a request goes to another host than the hub's."""
+    return url.startswith("http") and not url.startswith(server.partition("/user/")[0])
+
+
+def command(lab: Page, name: str) -> None:
+    """Run a command from the palette, with the keyboard alone."""
+    lab.keyboard.press("Control+Shift+C")
+    lab.locator(".lm-CommandPalette-input").fill(name)
+    expect(lab.locator(".lm-CommandPalette-item")).to_have_count(1)
+    lab.keyboard.press("ArrowDown")
+    lab.keyboard.press("Enter")
+
+
+@pytest.mark.timeout(600)
+def test_a_trained_model_is_registered_and_served(lab: Page, trained: dict[str, Any]) -> None:
+    command(lab, "Register a Trained Model")
+    dialog = lab.get_by_role("dialog")
+    expect(dialog.get_by_label("Name")).to_have_value("lab-panel")
+    expect(dialog.get_by_label("Table")).to_have_value("gold.lab_panel")
+    dialog.get_by_label("Target column").fill("late")
+    dialog.get_by_label("Only rows where").fill('{"split": "test"')
+    expect(dialog.get_by_role("button", name="Register")).to_be_disabled()
+    dialog.get_by_label("Only rows where").fill('{"split": "test"}')
+    dialog.get_by_label("Purpose").fill(trained["facts"]["purpose"])
+    dialog.get_by_label("Whom it affects").select_option("none")
+    dialog.get_by_label("What it may do").select_option("advises")
+    dialog.get_by_role("button", name="Register").click()
+
+    version = lab.locator(".majlis-Detail")
+    expect(version.get_by_role("heading", level=1)).to_contain_text("lab-panel", timeout=SLOW_MS)
+    expect(version.get_by_text("released", exact=True)).to_be_visible(timeout=SLOW_MS)
+    expect(version.get_by_text("better than baseline")).to_be_visible()
+
+    version.get_by_role("button", name="Deploy…").click()
+    expect(dialog).to_contain_text("A new deployment lab-panel is made.")
+    dialog.get_by_role("button", name="Deploy", exact=True).click()
+    expect(version.get_by_text("in production")).to_be_visible(timeout=SLOW_MS)
+    expect(version.get_by_text("v1 100 %")).to_be_visible()
+
+    version.get_by_role("button", name="Roll back…").click()
+    dialog.get_by_label("Reason").fill("there was nothing before")
+    expect(dialog.get_by_role("button", name="Roll back")).to_be_disabled()
+    lab.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
+
+
+@pytest.mark.timeout(600)
+def test_what_others_do_appears_by_itself(lab: Page, scientist: Person, trained: dict[str, Any]) -> None:
+    tree = lab.get_by_role("tree", name="Models and their versions")
+    tree.focus()
+    lab.keyboard.press("Home")
+    lab.keyboard.press("ArrowRight")
+    expect(tree.get_by_role("treeitem", name=re.compile("lab-panel version 1"))).to_contain_text(
+        "serves lab-panel 100 %"
+    )
+    with scientist.api() as api:
+        added = api.post("/services/majlis/api/v1/models/lab-panel/versions", json=trained)
+        assert added.status_code == 201, added.text
+    second = tree.get_by_role("treeitem", name=re.compile("lab-panel version 2"))
+    expect(second).to_be_visible(timeout=LIVE_MS)
+    expect(second).to_contain_text("4 checks passed", timeout=SLOW_MS)
+    lab.keyboard.press("ArrowLeft")
+    expect(second).to_have_count(0)
+
+
+@pytest.mark.timeout(300)
+def test_search_narrows_the_models(lab: Page, trained: dict[str, Any]) -> None:
+    search = lab.get_by_role("searchbox", name="Search models")
+    search.fill("nothing is called so")
+    expect(lab.get_by_text("No model matches")).to_be_visible()
+    lab.get_by_role("button", name="Show all models").click()
+    expect(search).to_have_value("")
+    expect(lab.get_by_role("treeitem").first).to_be_visible()
+
+
+@pytest.mark.timeout(600)
+def test_a_notebook_runs_with_the_parameters_that_are_given(lab: Page) -> None:
+    lab.locator(".lm-TabBar-tabLabel", has_text="count.ipynb").first.click()
+    lab.get_by_role("button", name="Run as pipeline").click()
+    dialog = lab.get_by_role("dialog")
+    until = dialog.get_by_role("textbox", name="until")
+    expect(until).to_have_value("4")
+    expect(dialog).to_contain_text("count up to here")
+    until.fill("many")
+    expect(dialog).to_contain_text("Give a whole number.")
+    expect(dialog.get_by_role("button", name="Run", exact=True)).to_be_disabled()
+    until.fill("5")
+    lab.keyboard.press("Enter")
+    done(lab)
+    lab.get_by_role("button", name="Open the executed notebook of count").click()
+    expect(lab.locator(".jp-NotebookPanel").get_by_text("total").last).to_be_visible(timeout=SLOW_MS)
+
+
+@pytest.mark.timeout(600)
+def test_a_pipeline_is_chosen_and_run(lab: Page) -> None:
+    command(lab, "Run a Pipeline")
+    dialog = lab.get_by_role("dialog")
+    dialog.get_by_label("Pipeline").select_option("Counting")
+    expect(dialog).to_contain_text("the end")
+    dialog.get_by_role("button", name="Run", exact=True).click()
+    done(lab)
+    expect(lab.get_by_role("list", name="Runs, the newest first").get_by_text("Counting")).to_be_visible()
+
+
+def done(lab: Page) -> None:
+    """Wait until the newest run is done."""
+    newest = lab.locator(".majlis-Run").first
+    expect(newest.locator(".majlis-Badge")).to_have_text(re.compile("done|failed"), timeout=SLOW_MS)
+    expect(newest.locator(".majlis-Badge")).to_have_text("done")
+
+
+@pytest.mark.timeout(300)
+def test_reviews_say_that_there_is_nothing_to_decide(lab: Page) -> None:
+    command(lab, "Reviews")
+    expect(lab.get_by_role("tab", name="Reviews")).to_have_attribute("aria-selected", "true")
+    expect(lab.get_by_text("Nothing to decide")).to_be_visible()
