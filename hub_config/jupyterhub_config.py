@@ -5,7 +5,6 @@ Run from the project's folder: `python -m jupyterhub -f hub_config/jupyterhub_co
 
 import os
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,6 @@ c.JupyterHub.cleanup_proxy = False
 c.JupyterHub.template_paths = [str(project / "templates" / "hub")]
 c.JupyterHub.template_vars = {
     "services_url": f"{bench.base_url}services/",
-    "portal": find_spec("majlis.portal") is not None,
     "decisions_url": f"{services.decisions_origin(settings)}{bench.base_url}services/majlis/",
 }
 c.JupyterHub.oauth_require_pkce = True
