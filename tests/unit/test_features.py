@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from majlis.errors import Invalid, MajlisError, NotFound, SettingsError
 from majlis.features.freshness import EXPECTED, Age, State, expected_every, freshness
+from majlis.features.skew import skew
 from majlis.features.store import Features, online_store, repository
 from majlis.settings import FeaturesSection, Settings
 
@@ -309,6 +310,32 @@ def test_a_tag_that_is_no_number_is_told(features: Features) -> None:
 def test_a_view_that_was_never_materialized(features: Features) -> None:
     row = freshness(features, at=at(10)).row(0, named=True)
     assert (row["offline"], row["online"], row["online_age"]) == ("fresh", "never", None)
+
+
+@pytest.mark.parametrize(
+    ("served", "expected"),
+    [
+        ([39.0, 43.0, None], (0, 0, 0, 0.0)),
+        ([39.5, 40.0, None], (2, 0, 0, 3.0)),
+        ([None, 43.0, None], (0, 0, 1, 0.0)),
+        ([float("nan"), 43.0, float("nan")], (0, 0, 1, 0.0)),
+        ([39.0, 43.0, 7.0], (0, 1, 0, 0.0)),
+    ],
+)
+def test_skew_is_counted_by_its_kind(
+    features: Features, served: list[float | None], expected: tuple[float, ...]
+) -> None:
+    rows = asked(("JFK", 8), ("JFK", 10), ("EWR", 8)).with_columns(temp=pl.Series(served, dtype=pl.Float64))
+    measured = skew(features, rows, ["weather:temp"])
+    assert measured.features.row(0)[1:] == expected
+    assert measured.share == pytest.approx(sum(expected[:3]) / 3)
+
+
+def test_skew_needs_what_was_served(features: Features) -> None:
+    with pytest.raises(Invalid, match="no column temp"):
+        skew(features, asked(("JFK", 8)), ["weather:temp"])
+    empty = asked().with_columns(temp=pl.lit(1.0))
+    assert skew(features, empty, ["weather:temp"]).share == 0.0
 
 
 @pytest.fixture(scope="module")
