@@ -1,6 +1,8 @@
 """Fixtures that several kinds of tests share: a real workbench, started once, and the people who use it."""
 
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +30,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def workbench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workbench]:
+def workbench() -> Iterator[Workbench]:
     """A running workbench for the whole session: hub, proxy, control plane, MLflow, gateway."""
-    running = Workbench(open_to_all(tmp_path_factory.mktemp("workbench"))).start()
-    yield running
-    running.stop()
-    assert not running.processes(), "the workbench left processes behind"
+    with open_folder() as folder:
+        running = Workbench(folder).start()
+        yield running
+        running.stop()
+        assert not running.processes(), "the workbench left processes behind"
 
 
 @pytest.fixture(scope="session")
@@ -48,9 +51,9 @@ def finished_run(people: dict[str, Person]) -> dict[str, Any]:
     return people["scientist"].run_pipeline("flight_delay", SHORT, PIPELINE_SECONDS)
 
 
-def open_to_all(folder: Path) -> Path:
-    """Let other accounts enter `folder`, which pytest makes for its own alone."""
-    for step in (folder, *folder.parents):
-        if step.owner() == folder.owner() and step != step.parent and not step.stat().st_mode & 0o001:
-            step.chmod(step.stat().st_mode | 0o011)
-    return folder
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """A temporary folder that other accounts may enter, as users' servers have to; pytest's are private."""
+    with tempfile.TemporaryDirectory(prefix="majlis-test-") as name:
+        Path(name).chmod(0o711)
+        yield Path(name)

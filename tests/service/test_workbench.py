@@ -3,15 +3,23 @@
 import signal
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.conftest import open_to_all
+from tests.conftest import open_folder
 from tests.support.workbench import STOP_SECONDS, Workbench, free_ports
 
 POLL_SECONDS = 0.2
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that users' servers can reach."""
+    with open_folder() as place:
+        yield place
 
 
 def refused(bench: Workbench) -> str:
@@ -62,8 +70,8 @@ def test_a_bad_setting_is_named(tmp_path: Path, variable: str, value: str, told:
     assert told in refused(bench)
 
 
-def test_ctrl_c_while_it_starts_leaves_nothing(tmp_path: Path) -> None:
-    bench = Workbench(open_to_all(tmp_path))
+def test_ctrl_c_while_it_starts_leaves_nothing(folder: Path) -> None:
+    bench = Workbench(folder)
     bench.begin()
     deadline = time.monotonic() + STOP_SECONDS
     while "proxy answers" not in bench.said():
@@ -74,15 +82,15 @@ def test_ctrl_c_while_it_starts_leaves_nothing(tmp_path: Path) -> None:
     assert "Traceback" not in bench.said()
 
 
-def test_a_killed_supervisor_leaves_no_orphan_and_loses_nothing(tmp_path: Path) -> None:
-    bench = Workbench(open_to_all(tmp_path)).start()
+def test_a_killed_supervisor_leaves_no_orphan_and_loses_nothing(folder: Path) -> None:
+    bench = Workbench(folder).start()
     passwords = dict(bench.passwords)
     scientist = bench.person("scientist")
     scientist.run("import mlflow; mlflow.set_experiment('kept'); print('ok')")
     assert bench.stop(signal.SIGKILL) == -signal.SIGKILL
     assert gone(bench), [one.cmdline() for one in bench.processes()]
 
-    again = Workbench(tmp_path).start()
+    again = Workbench(folder).start()
     try:
         assert again.passwords == passwords
         found = again.person("scientist").run(
@@ -94,9 +102,9 @@ def test_a_killed_supervisor_leaves_no_orphan_and_loses_nothing(tmp_path: Path) 
     assert gone(again, seconds=1)
 
 
-def test_a_component_that_cannot_start_is_told_with_its_last_words(tmp_path: Path) -> None:
+def test_a_component_that_cannot_start_is_told_with_its_last_words(folder: Path) -> None:
     (port,) = free_ports(1)
-    bench = Workbench(tmp_path, {"MAJLIS_TRACKING_URL": f"postgresql://nobody@127.0.0.1:{port}/nowhere"})
+    bench = Workbench(folder, {"MAJLIS_TRACKING_URL": f"postgresql://nobody@127.0.0.1:{port}/nowhere"})
     bench.environment |= {"MAJLIS_WORKBENCH_START_TIMEOUT_SECONDS": "20"}
     said = refused(bench)
     assert "did not answer within 20 s" in said
