@@ -193,11 +193,11 @@ def typed(definition: "Definition", given: Iterable[str]) -> dict[str, Any]:
 
 def latest(runs: Path, pipeline: str) -> str:
     """The id of the pipeline's run that began last."""
-    from majlis.pipelines.runs import history
+    from majlis.pipelines.runs import newest
 
-    if not (found := history(runs, pipeline)):
+    if (found := next(newest(runs, pipeline), None)) is None:
         raise NotFound(f"there is no run of {pipeline} in {runs}", remedy="Start one without --resume.")
-    return found[0].id
+    return found.id
 
 
 @app.command()
@@ -213,11 +213,11 @@ def reproduce(
 
     from majlis.pipelines.progress import Lines
     from majlis.pipelines.reproduce import empty_place, reproduce
-    from majlis.pipelines.runs import check_id, history
+    from majlis.pipelines.runs import check_id, newest
 
     check_id(run_id)
     folder = runs or runs_folder(settings())
-    original = next((found for found in history(folder) if found.id == run_id), None)
+    original = next((found for found in newest(folder) if found.id == run_id), None)
     if original is None:
         raise NotFound(f"there is no run {run_id} in {folder}", remedy="`majlis runs` lists them.")
     with tempfile.TemporaryDirectory(prefix="majlis-reproduce-") as empty:
@@ -241,9 +241,11 @@ def list_runs(
     as_json: AsJson = False,
 ) -> None:
     """List runs and how they ended."""
-    from majlis.pipelines.runs import history
+    from itertools import islice
 
-    found = history(runs or runs_folder(settings()), pipeline)[:limit]
+    from majlis.pipelines.runs import newest
+
+    found = list(islice(newest(runs or runs_folder(settings()), pipeline), limit))
     if as_json:
         typer.echo(json.dumps([run.model_dump(mode="json") for run in found], indent=1))
         return
@@ -504,6 +506,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except MajlisError as error:
         complain(error.message, error.remedy)
         sys.exit(getattr(error, "exit_status", 1))
+    except BrokenPipeError:  # whoever read what we say has gone: `majlis runs | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        complain(str(error), "See that the disk has space and that you may write there.")
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 

@@ -33,10 +33,10 @@ from majlis.pipelines.runs import (
     StepRun,
     create,
     held,
-    history,
     load,
     mark_interrupted,
     new_id,
+    newest,
     write_whole,
 )
 
@@ -296,7 +296,7 @@ class Runner:
 
     def what_changed(self, step: Step, key: Mapping[str, str]) -> str:
         """What is different from the last time this step was finished."""
-        for earlier in history(self.run.folder.parent.parent, self.run.pipeline):
+        for earlier in newest(self.run.folder.parent.parent, self.run.pipeline):
             for result in earlier.steps:
                 if earlier.id != self.run.id and result.name == step.name and result.state.finished:
                     return f"{difference(key, result.key)} since {earlier.id}"

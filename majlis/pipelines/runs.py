@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['umask', 'record_name', 'run_id', 'write_whole', 'read_umask', 'Record', 'Process', 'State', 'Usage', 'Failure',
-           'StepRun', 'Run', 'new_id', 'create', 'load', 'check_id', 'read', 'mark_interrupted', 'history', 'held',
-           'Children', 'end_group']
+           'StepRun', 'Run', 'new_id', 'create', 'load', 'check_id', 'read', 'mark_interrupted', 'newest', 'history',
+           'held', 'Children', 'end_group']
 
 # %% ../../nbs/36_pipelines_runs.ipynb #7193268d
 import fcntl
@@ -284,15 +284,21 @@ def mark_interrupted(run: Run, reason: str) -> None:
             step.end(State.INTERRUPTED)
 
 
-def history(runs: Path, pipeline: str = "*") -> list[Run]:
-    """All runs below `runs`, the latest first; folders that hold no readable record are left out."""
-    found = []
-    for path in runs.glob(f"{pipeline}/*/{record_name}"):
+def newest(runs: Path, pipeline: str = "*") -> Iterator[Run]:
+    """The runs below `runs`, the latest first, read one by one; unreadable records are left out."""
+    records = runs.glob(f"{pipeline}/*/{record_name}")
+    for path in sorted(
+        records, key=lambda path: path.parent.name, reverse=True
+    ):  # the folder's name is the id
         try:
-            found.append(read(path.parent))
+            yield read(path.parent)
         except (Invalid, NotFound):  # another version's record, or a folder that is being deleted
             continue
-    return sorted(found, key=lambda run: run.id, reverse=True)
+
+
+def history(runs: Path, pipeline: str = "*") -> list[Run]:
+    """All runs below `runs`, the latest first."""
+    return list(newest(runs, pipeline))
 
 # %% ../../nbs/36_pipelines_runs.ipynb #3df59ba9
 @contextmanager

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .. import clock
 from ..errors import Conflict, Invalid, MajlisError, NotFound
-from .runs import State, history, new_id, write_whole
+from .runs import State, load, new_id, write_whole
 
 # %% ../../nbs/39_pipelines_schedule.ipynb #0d295bd7
 FIELDS = {"minute": (0, 59), "hour": (0, 23), "day": (1, 31), "month": (1, 12), "weekday": (0, 7)}
@@ -264,8 +264,12 @@ class Schedules:
 
     def going(self, schedule: Schedule) -> bool:
         """Whether the schedule's last run has not ended."""
-        runs = history(self.runs, schedule.pipeline) if schedule.last_run else []
-        return any(run.id == schedule.last_run and run.state is State.RUNNING for run in runs)
+        if schedule.last_run is None:
+            return False
+        try:
+            return load(self.runs, schedule.pipeline, schedule.last_run).state is State.RUNNING
+        except NotFound:  # it was deleted, or never got as far as a record
+            return False
 
 # %% ../../nbs/39_pipelines_schedule.ipynb #eb70774e
 def launcher(runs: Path) -> Launch:

@@ -7,11 +7,12 @@ __all__ = ['Send', 'report_usage', 'measured']
 
 # %% ../../nbs/39_pipelines_usage.ipynb #f0de5894
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ..errors import Conflict
-from .runs import Run, StepRun, held, history
+from .runs import Run, StepRun, held, newest
 
 # %% ../../nbs/39_pipelines_usage.ipynb #79f88515
 Send = Callable[[list[dict[str, Any]]], Any]  # to the control plane; raises where it does not take them
@@ -23,7 +24,7 @@ def report_usage(
     latest: int = 50,  # how many runs are looked at
 ) -> None:
     """Send what the latest runs used and have not reported."""
-    for run in history(runs)[:latest]:
+    for run in islice(newest(runs), latest):
         unsent = [step for step in run.steps if step.usage != step.metered]
         if not unsent:
             continue

@@ -178,3 +178,17 @@ def test_audit_verify_reads_the_chain(capsys: pytest.CaptureFixture[str]) -> Non
     assert "records: 1;" in capsys.readouterr().out
     assert call("audit", "verify", "--json") == 0
     assert json.loads(capsys.readouterr().out)["ok"] is True
+
+
+def test_a_disk_that_takes_nothing_is_told_without_a_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import nbformat
+    from nbformat.v4 import new_code_cell, new_notebook
+
+    nbformat.write(new_notebook(cells=[new_code_cell("1")]), tmp_path / "one.ipynb")
+    (tmp_path / "runs").touch()  # a file where a folder has to be
+    assert call("run", str(tmp_path / "one.ipynb"), "--runs", str(tmp_path / "runs")) == 1
+    err = capsys.readouterr().err
+    assert str(tmp_path / "runs") in err and "Traceback" not in err
+    assert "you may write there" in err
