@@ -11,6 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -104,27 +105,34 @@ class Line:
         self._thread.start()
 
     def put(self, event: Event) -> None:
-        """Queue `event`; drop and count it when the queue is full."""
+        """Queue `event`; drop and count it when the queue is full or the line is closing."""
         try:
+            if self._closing.is_set():
+                raise queue.Full
             self._waiting.put_nowait(event)
         except queue.Full:
             self.counts.dropped += 1
             log.warning("%s is behind: dropped %s", self.channel.name, event.title)
 
     def close(self, timeout_seconds: float) -> None:
-        """Deliver what waits, once each, for at most `timeout_seconds`; what is left is lost and logged."""
+        """Deliver what waits, once each, for at most `timeout_seconds`; what is left then is dropped."""
         self._closing.set()
         deadline = time.monotonic() + timeout_seconds
         try:
             self._waiting.put(None, timeout=timeout_seconds)
         except queue.Full:
             log.warning("%s did not take its queue in time", self.channel.name)
-            return
         self._thread.join(max(0.0, deadline - time.monotonic()))
         if self._thread.is_alive():
-            log.warning(
-                "%s did not finish in time: %d events are lost", self.channel.name, self._waiting.qsize()
-            )
+            self._abandon()
+
+    def _abandon(self) -> None:
+        """Drop what waits, so that the thread ends with the delivery it is at."""
+        with suppress(queue.Empty):
+            while True:
+                self.counts.dropped += self._waiting.get_nowait() is not None
+        self._waiting.put_nowait(None)
+        log.warning("%s is closed before it took everything", self.channel.name)
 
     def _run(self) -> None:
         while (event := self._waiting.get()) is not None:

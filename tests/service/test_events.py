@@ -103,6 +103,7 @@ def told(*urls: str, **settings: float) -> Iterator[Notifier]:
         yield made
     finally:
         made.close()
+        until(lambda: not any(thread.name.startswith("notify ") for thread in threading.enumerate()))
 
 
 def test_a_mail_arrives() -> None:
@@ -180,6 +181,11 @@ def test_closing_does_not_wait_for_a_dead_channel() -> None:
             begun = time.monotonic()
             everyone.close()
             assert time.monotonic() - begun < 5
+            assert everyone.lines[0].counts.dropped > 0
+            everyone.publish(
+                "deployment.changed", "m/late", "Moved."
+            )  # into a closed line: dropped, not lost in it
+            everyone.close()
 
 
 def test_whatever_a_channel_raises_stays_in_its_line() -> None:
