@@ -23,7 +23,8 @@ import pandas as pd
 
 from .containment import KEPT, Contained, Limits as Allowance, ModelProcess
 from ..errors import MajlisError, SettingsError
-from ..governance.checks import CHECKS, Check, Limits, Predict, Subject
+from ..governance.behaviour import EVERY
+from ..governance.checks import Check, Limits, Predict, Subject
 from ..registry.artifacts import describe
 from ..registry.formats import agreement
 
@@ -40,6 +41,7 @@ class Job(msgspec.Struct, kw_only=True, frozen=True):
     claimed: dict[str, float] = {}
     groups: str | None = None  # column of what is resampled together
     protected: tuple[str, ...] = ()
+    threshold: float = 0.5  # probability from which on an answer counts as positive
     production: str | None = None  # folder of the MLflow model that is served now
     onnx: str | None = None  # where to put the ONNX form
     tolerance: float = 1e-6  # largest difference between the forms
@@ -60,7 +62,7 @@ SCAN = "artifact_scan"
 def run(job: Job) -> Result:
     """Run every check of `job`."""
     rows = pd.read_parquet(job.rows)
-    scanned = [CHECKS[SCAN](subject(job, rows, unasked))] if SCAN in job.checks else []
+    scanned = [EVERY[SCAN](subject(job, rows, unasked))] if SCAN in job.checks else []
     others = [name for name in job.checks if name != SCAN]
     if any(found.verdict != "passed" for found in scanned):
         return Result(checks=[*scanned, *skipped(others, "its files are not safe to load")])
@@ -70,7 +72,7 @@ def run(job: Job) -> Result:
             predict = process.load(Path(job.folder))
             formats, serving = convert(job, process, rows, predict)
             judged = subject(job, rows, predict, serving=serving, production=production)
-            verdicts = [*scanned, *(CHECKS[name](judged) for name in others)]
+            verdicts = [*scanned, *(EVERY[name](judged) for name in others)]
             return Result(checks=verdicts, formats=formats, isolation=process.isolation)
     except MajlisError as error:  # the model could not be loaded: none of its checks can be made
         return Result(checks=[*scanned, *skipped(others, f"the model could not be loaded: {error.message}")])
@@ -109,6 +111,7 @@ def subject(job: Job, rows: pd.DataFrame, predict: Predict, **more: Any) -> Subj
         previous=describe(Path(job.production)) if job.production else None,
         groups=rows[job.groups].to_numpy() if job.groups else None,
         protected=job.protected,
+        threshold=job.threshold,
         limits=job.limits,
         **more,
     )

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['log', 'SERVICE', 'PAST', 'Evaluation', 'Table', 'Lineage', 'Registration', 'Folders', 'readable', 'ControlPlane',
-           'tracking_uri', 'finite', 'failure', 'opened']
+           'tracking_uri', 'cards', 'finite', 'failure', 'opened']
 
 # %% ../../nbs/71_control_service.ipynb #53210419
 import contextlib
@@ -16,7 +16,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,17 +31,20 @@ from ..access import Principal, Scope
 from .checking import Job, Result, run_apart
 from .containment import Limits as Allowance
 from .deployments import Deployments, own
+from ..cost import meter
 from ..data.catalog import Catalog
 from ..data.classification import Classification
 from ..data.lake import Lake
 from ..errors import Conflict, Invalid, MajlisError
 from ..events import Notifier, notifier
 from ..governance import policy as policies
-from ..governance.checks import CHECKS, KNOWN_METRICS, Check, Limits
+from ..governance.behaviour import EVERY
+from ..governance.checks import KNOWN_METRICS, Check, Limits
 from ..governance.reviews import Bound, Decision, admit, missing, titles
 from ..registry import release as releases
 from ..registry import versions
 from ..registry.artifacts import Staged, Tracking, stage
+from ..registry.card import render
 from ..registry.release import Approval, Statement
 from ..registry.versions import CheckRow, ReleaseRow, ReviewRow, Stage, State, VersionRow
 from ..settings import Settings
@@ -63,6 +66,7 @@ class Evaluation(BaseModel):
     features: list[str] = []  # columns the model reads; empty: those of its signature
     groups: str | None = None  # column of what is resampled together
     protected: list[str] = []  # columns that a fairness check compares by
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5  # probability from which on an answer is positive
 
 
 class Table(BaseModel):
@@ -151,7 +155,7 @@ class ControlPlane:
         self.store = Store(settings.store.url, settings.store.busy_timeout_seconds)
         self.lake = Lake(settings.lake.uri)
         self.tracking = tracking or Tracking(tracking_uri(settings, os.environ), settings.tracking.artifacts)
-        self.policy = policies.load(settings.policy.file, tuple(CHECKS))
+        self.policy = policies.load(settings.policy.file, tuple(EVERY))
         self.events = events or notifier(settings.notify)
         self.folders = Folders.of(settings)
         self.deployments = Deployments(settings, self.store)
@@ -383,6 +387,7 @@ class ControlPlane:
                 claimed=row.claimed,
                 groups=asked.groups,
                 protected=tuple(asked.protected),
+                threshold=asked.threshold,
                 production=str(production) if production else None,
                 onnx=str(onnx),
                 tolerance=self.settings.release.agreement_tolerance,
@@ -660,6 +665,23 @@ class ControlPlane:
         with self.store.reading() as session:
             return [versions.model_record(row) for row in versions.models(session, search, after, limit)]
 
+    def card(self, principal: Principal, name: str, version: int) -> str:
+        """The model card of a version, as HTML."""
+        return render(self.version(principal, name, version), cards(self.settings.root))
+
+    def measure(self, principal: Principal, measurements: list[meter.Measurement]) -> int:
+        """Keep what something of the caller's used; returns how many measurements were new."""
+        principal.require(Scope.DEVELOP)
+        with self.store.session() as session:
+            return meter.record(session, principal, measurements, self.settings.costs)
+
+    def costs(self, principal: Principal, by: meter.By) -> list[dict[str, Any]]:
+        """What this month cost: everybody's for an administrator, their own for everyone else."""
+        principal.require(Scope.READ)
+        whose = None if principal.may(Scope.ADMINISTER) else principal.name
+        with self.store.reading() as session:
+            return [asdict(charge) for charge in meter.report(session, by, principal=whose)]
+
     def trail(self, principal: Principal, by: str | None = None, **filters: Any) -> list[audit.Record]:
         """Records of the audit trail; `by` is who acted."""
         principal.require(Scope.READ)
@@ -683,6 +705,14 @@ def tracking_uri(settings: Settings, environ: Mapping[str, str]) -> str:
     if url.startswith("sqlite:///"):
         Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     return url
+
+
+def cards(root: Path) -> Path:
+    """The folder of the model card's template: below the settings file's, or beside the package."""
+    beside = Path(releases.__file__).parents[2]
+    return next(
+        (base / "templates" / "cards" for base in (root, beside) if (base / "templates").is_dir()), root
+    )
 
 
 def finite(value: float | None) -> float | None:

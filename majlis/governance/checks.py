@@ -82,6 +82,7 @@ class Subject:
     previous: Description | None = None  # and how it describes itself
     groups: NDArray[Any] | None = None  # [N] rows that belong together (a day): resampled together
     protected: tuple[str, ...] = ()  # columns of `rows` that a fairness check compares by
+    threshold: float = 0.5  # probability from which on an answer counts as positive
     limits: Limits = Limits()
 
     @property
@@ -320,7 +321,7 @@ def signature(subject: Subject) -> Check:
     first = subject.inputs.head(1)
     alone, together = np.asarray(subject.predict(first), float), np.asarray(subject.answers[:1], float)
     gap = float(np.abs(alone - together).max())
-    if gap > subject.limits.claim_tolerance:
+    if not gap <= subject.limits.claim_tolerance:  # a NaN is not, either
         return failed(f"a row alone is answered otherwise than among others: they differ by {gap:.3g}", gap)
     return passed(gap, subject.limits.claim_tolerance, columns=len(inputs))
 

@@ -184,7 +184,7 @@ def authentic(folder: Path, public_key: Path) -> Statement:
         Exception
     ) as error:  # the library and the formats below it raise whatever they meet in forged bytes
         raise Tampered(
-            f"Release {folder.name} does not verify: {_difference(folder, names) or _reason(error)}.",
+            f"Release {folder.name} does not verify: {_reason(error, folder, names)}.",
             remedy="Restore the folder from the control plane's backup, or register the model again.",
         ) from error
     return _matching(folder, msgspec.json.decode((folder / STATEMENT).read_bytes(), type=Statement))
@@ -197,20 +197,18 @@ def _matching(folder: Path, statement: Statement) -> Statement:
     return statement
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, folder: Path, found: dict[str, str]) -> str:
+    """What is wrong: the files, when the signature holds and lists others; else the signature itself."""
     if isinstance(error, ValueError) and "Signature mismatch" in str(error):
-        return "the signed list of files is another one"
+        return _difference(folder, found) or "the signed list of files is another one"
     return f"{SIGNATURE} is not a signature of this release key ({type(error).__name__})"
 
 
 def _difference(folder: Path, found: dict[str, str]) -> str:
-    """Which files differ from those that the signature lists; only words for a refusal, nothing trusted."""
-    try:
-        bundle = json.loads((folder / SIGNATURE).read_bytes())
-        payload = json.loads(base64.b64decode(bundle["dsseEnvelope"]["payload"]))
-        signed = {entry["name"]: entry["digest"] for entry in payload["predicate"]["resources"]}
-    except (ValueError, LookupError, TypeError):
-        return ""
+    """Which files differ from those that the signature lists."""
+    bundle = json.loads((folder / SIGNATURE).read_bytes())
+    payload = json.loads(base64.b64decode(bundle["dsseEnvelope"]["payload"]))
+    signed = {entry["name"]: entry["digest"] for entry in payload["predicate"]["resources"]}
     found = {name: digest for name, digest in found.items() if name != SIGNATURE}
     parts = {
         "altered": sorted(name for name in signed.keys() & found.keys() if signed[name] != found[name]),
