@@ -299,6 +299,11 @@ class Lake:
             [_commit(entry) for entry in self._open(name).history()], schema=_HISTORY, orient="row"
         )
 
+    def compact(self, name: str) -> TableVersion:
+        """Join small files into large ones, without changing a row; many small appends make reading slow."""
+        self._open(name).optimize.compact()
+        return self.version(name)
+
     def vacuum(
         self,
         name: str,  # layer.table

@@ -97,11 +97,14 @@ class Graph:
         return sorted({each for start, end, _ in self.edges for each in (start, end)})
 
     def _reach(self, start: Thing, forward: bool) -> set[Thing]:
-        ways = [(a, b) if forward else (b, a) for a, b, _ in self.edges]
-        seen, frontier = set[Thing](), {start}
-        while frontier:
-            seen |= frontier
-            frontier = {b for a, b in ways if a in frontier} - seen
+        ways: dict[Thing, set[Thing]] = {}
+        for one, other, _ in self.edges if forward else ((end, begin, job) for begin, end, job in self.edges):
+            ways.setdefault(one, set()).add(other)
+        seen, waiting = {start}, [start]
+        while waiting:
+            new = ways.get(waiting.pop(), set()) - seen
+            seen |= new
+            waiting += new
         return seen - {start}
 
     def upstream(self, of: Thing | TableVersion) -> list[Thing]:
@@ -119,14 +122,25 @@ class Graph:
 
     def layers(self) -> list[list[Thing]]:
         """The things in columns, each to the right of all that it was made from."""
-        depth = dict.fromkeys(self.things, 0)
-        ways = [(a, b) for a, b, _ in self.edges if a != b and a not in self._reach(b, forward=True)]
-        for _ in depth:
-            for start, end in ways:
-                depth[end] = max(depth[end], depth[start] + 1)
-        return [
-            [each for each in self.things if depth[each] == level] for level in sorted(set(depth.values()))
-        ]
+        made_from: dict[Thing, set[Thing]] = {each: set() for each in self.things}
+        leads_to: dict[Thing, set[Thing]] = {each: set() for each in self.things}
+        for start, end, _ in self.edges:
+            made_from[end] |= {start} - {end}
+            leads_to[start] |= {end} - {start}
+        depth, waiting = dict[Thing, int](), dict.fromkeys(self.things)
+        ready = [each for each in self.things if not made_from[each]]
+        while waiting:
+            each = ready.pop() if ready else next(iter(waiting))  # none is ready: a cycle, which is cut here
+            if each not in waiting:
+                continue
+            del waiting[each]
+            depth[each] = 1 + max(
+                (depth[before] for before in made_from[each] if before in depth), default=-1
+            )
+            ready += [
+                after for after in leads_to[each] if after in waiting and made_from[after] <= depth.keys()
+            ]
+        return [[each for each in self.things if depth[each] == level] for level in sorted({*depth.values()})]
 
     def __repr__(self) -> str:
         return "\n".join(sorted(f"{start} → {end}  ({job})" for start, end, job in self.edges))

@@ -196,6 +196,16 @@ def test_what_was_vacuumed_is_told(lake: Lake) -> None:
     assert lake.read("bronze.flights").height == 2
 
 
+def test_compacting_changes_no_row(lake: Lake) -> None:
+    for month in range(1, 7):
+        lake.write(months(month), "bronze.flights")
+    before = lake.read("bronze.flights").sort("month", "carrier")
+    files = list(Path(lake.address("bronze.flights")).glob("*.parquet"))
+    lake.compact("bronze.flights")
+    assert lake.read("bronze.flights").sort("month", "carrier").equals(before)
+    assert len(lake.vacuum("bronze.flights", keep_days=0)) == len(files) == 6
+
+
 def test_history_says_who_and_what(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JUPYTERHUB_USER", "scientist")
     lake.write(months(1, 2), "bronze.flights", partition_by=["month"])
@@ -301,6 +311,20 @@ def test_lineage_reaches_through_many_steps(lake: Lake) -> None:
     assert set(graph.downstream(chain[0])) == set(chain[1:])
     assert set(graph.upstream(chain[-1])) == set(chain[:-1])
     assert [len(layer) for layer in graph.layers()] == [1] * len(chain)
+
+
+def test_a_cycle_is_cut_and_not_followed_forever() -> None:
+    a, b, c = (Thing("table", f"silver.{name}") for name in "abc")
+    graph = Graph(frozenset({(a, b, "x"), (b, a, "y"), (b, c, "z"), (c, c, "w")}))
+    assert sorted(each for layer in graph.layers() for each in layer) == [a, b, c]
+    assert graph.downstream(a) == [b, c]
+
+
+def test_a_long_history_is_drawn_quickly() -> None:
+    chain = [Thing("table", "silver.t", str(number)) for number in range(2000)]
+    graph = Graph(frozenset((one, other, "step") for one, other in zip(chain, chain[1:], strict=False)))
+    assert len(graph.layers()) == 2000
+    assert len(graph.downstream(chain[0])) == 1999
 
 
 def test_an_empty_lineage_is_an_empty_graph(lake: Lake) -> None:
