@@ -140,7 +140,10 @@ class Graph:
             ready += [
                 after for after in leads_to[each] if after in waiting and made_from[after] <= depth.keys()
             ]
-        return [[each for each in self.things if depth[each] == level] for level in sorted({*depth.values()})]
+        columns: list[list[Thing]] = [[] for _ in {*depth.values()}]
+        for each in sorted(depth):
+            columns[depth[each]].append(each)
+        return columns
 
     def __repr__(self) -> str:
         return "\n".join(sorted(f"{start} → {end}  ({job})" for start, end, job in self.edges))
