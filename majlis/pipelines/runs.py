@@ -9,6 +9,7 @@ __all__ = ['umask', 'record_name', 'run_id', 'write_whole', 'read_umask', 'Recor
 
 # %% ../../nbs/36_pipelines_runs.ipynb #7193268d
 import fcntl
+import html
 import os
 import re
 import secrets
@@ -204,6 +205,24 @@ class Run(Record):
     def usage(self) -> Usage:
         """What its steps consumed together."""
         return sum((step.usage for step in self.steps), Usage())
+
+    def __repr__(self) -> str:
+        finished = sum(step.state.finished for step in self.steps)
+        head = f"{self.pipeline} {self.id}: {self.state}, {finished} of {len(self.steps)} steps"
+        return "\n".join(
+            [head, *(f"  {step.name}: {step.state} {step.reason}".rstrip() for step in self.steps)]
+        )
+
+    def _repr_html_(self) -> str:
+        columns = ("step", "state", "why", "seconds", "processor seconds")
+        rows = [
+            (step.name, step.state, step.reason, f"{step.usage.seconds:.0f}", f"{step.usage.cpu_seconds:.0f}")
+            for step in self.steps
+        ]
+        head = "".join(f"<th>{column}</th>" for column in columns)
+        body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+        title = f"<b>{html.escape(self.title or self.pipeline)}</b> {self.id}: {self.state}"
+        return f"{title}<table><tr>{head}</tr>{body}</table>"
 
     def save(self) -> None:
         """Write run.json."""
