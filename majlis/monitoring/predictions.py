@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ..errors import Invalid, Unavailable
+from ..errors import Invalid, NotFound, Unavailable
 
 # %% ../../nbs/60_monitoring_predictions.ipynb #27ddab65
 Floats = npt.NDArray[np.float64]
@@ -46,7 +46,9 @@ def segments(
 ) -> pl.DataFrame:
     """The log of a deployment in a window of time, oldest first; empty where nothing was predicted."""
     days = [day for day in (folder / deployment).glob("date=*") if _within(day.name, since, until)]
-    files = sorted(file for day in days for file in day.glob("*.parquet"))
+    files = sorted(
+        file for day in days for file in day.glob("[!.]*.parquet")
+    )  # hidden ones are being written
     if not files:
         return pl.DataFrame(schema=LOG)
     rows = pl.scan_parquet(files, hive_partitioning=False)
@@ -123,7 +125,7 @@ def wait_for(
 ) -> pl.DataFrame:
     """The log as soon as it holds `rows`; Unavailable after the timeout."""
     deadline = time.monotonic() + timeout_seconds
-    while len(log := fetch()) < rows:
+    while len(log := _fetched(fetch)) < rows:
         if time.monotonic() > deadline:
             raise Unavailable(
                 f"the prediction log holds {len(log)} of {rows} rows after {timeout_seconds:g} s",
@@ -131,6 +133,13 @@ def wait_for(
             )
         time.sleep(every_seconds)
     return log
+
+
+def _fetched(fetch: Callable[[], pl.DataFrame]) -> pl.DataFrame:
+    try:
+        return fetch()
+    except NotFound:  # before the first segment there is no log yet
+        return pl.DataFrame(schema=LOG)
 
 # %% ../../nbs/60_monitoring_predictions.ipynb #2e26adb5
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
-from majlis.errors import Conflict, Invalid
-from majlis.monitoring.predictions import LOG, Predictions, join_labels, segments
+from majlis.errors import Conflict, Invalid, NotFound
+from majlis.monitoring.predictions import LOG, Predictions, join_labels, segments, wait_for
 from majlis.settings import Settings, load
 from majlis.training.evaluation import (
     Interval,
@@ -318,9 +318,22 @@ def test_segments_of_a_window(tmp_path: Path) -> None:
         folder = tmp_path / "flights" / f"date=2013-11-{day:02d}"
         folder.mkdir(parents=True)
         logged(day, 2).write_parquet(folder / "part.parquet")
+        (folder / ".next.parquet").write_bytes(b"half a segment")
     assert len(segments(tmp_path, "flights")) == 6
     found = segments(tmp_path, "flights", since=NOON.replace(day=2), until=NOON.replace(day=3))
     assert found["id"].to_list() == ["2-0", "2-1"]
+
+
+def test_a_log_that_does_not_exist_yet_is_waited_for() -> None:
+    answers = iter([NotFound("no prediction is logged yet"), logged(1, 2)])
+
+    def fetch() -> pl.DataFrame:
+        answer = next(answers)
+        if isinstance(answer, NotFound):
+            raise answer
+        return answer
+
+    assert len(wait_for(fetch, 2, every_seconds=0.001)) == 2
 
 
 def test_a_column_that_was_never_given_is_null_and_single_outputs_are_one_column() -> None:
