@@ -31,6 +31,7 @@ c.JupyterHub.template_vars = {
     "services_url": f"{bench.base_url}services/",
     "decisions_url": f"{services.decisions_origin(settings)}{bench.base_url}services/majlis/",
 }
+c.JupyterHub.redirect_to_server = False  # a login leads home; not everybody wants a server
 c.JupyterHub.oauth_require_pkce = True
 c.JupyterHub.log_level = "INFO"
 
