@@ -1,4 +1,4 @@
-"""The panel in a real JupyterLab of a real hub: from a trained model to a served one, and runs, by clicking."""
+"""The panel in a real JupyterLab of a real hub: from a trained model to a served one, by clicking."""
 
 import json
 import re
@@ -105,7 +105,7 @@ def files(scientist: Person) -> str:
 
 
 @pytest.fixture(scope="module")
-def lab(workbench: Workbench, scientist: Person, files: str) -> Iterator[Page]:
+def lab(workbench: Workbench, scientist: Person, files: str, trained: dict[str, Any]) -> Iterator[Page]:
     """JupyterLab in a browser, the panel open; in the end nothing was wrong and nobody else was asked."""
     wrong: list[str] = []
     server = scientist.start_server()
@@ -190,7 +190,7 @@ def test_what_others_do_appears_by_itself(lab: Page, scientist: Person, trained:
         assert added.status_code == 201, added.text
     second = tree.get_by_role("treeitem", name=re.compile("lab-panel version 2"))
     expect(second).to_be_visible(timeout=LIVE_MS)
-    expect(second).to_contain_text("4 checks passed", timeout=SLOW_MS)
+    expect(second).to_contain_text(re.compile(r"\d+ checks passed"), timeout=SLOW_MS)
     lab.keyboard.press("ArrowLeft")
     expect(second).to_have_count(0)
 
@@ -225,7 +225,7 @@ def test_a_notebook_runs_with_the_parameters_that_are_given(lab: Page) -> None:
 
 @pytest.mark.timeout(600)
 def test_a_pipeline_is_chosen_and_run(lab: Page) -> None:
-    command(lab, "Run a Pipeline")
+    lab.get_by_role("button", name="Run pipeline…").click()
     dialog = lab.get_by_role("dialog")
     dialog.get_by_label("Pipeline").select_option("Counting")
     expect(dialog).to_contain_text("the end")
@@ -243,6 +243,7 @@ def done(lab: Page) -> None:
 
 @pytest.mark.timeout(300)
 def test_reviews_say_that_there_is_nothing_to_decide(lab: Page) -> None:
-    command(lab, "Reviews")
+    lab.get_by_role("tab", name="Runs").focus()
+    lab.keyboard.press("ArrowRight")
     expect(lab.get_by_role("tab", name="Reviews")).to_have_attribute("aria-selected", "true")
     expect(lab.get_by_text("Nothing to decide")).to_be_visible()

@@ -10,13 +10,14 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import psutil
 from pydantic import BaseModel
 
-from majlis.errors import Conflict, Invalid, NotFound
+from majlis.errors import Conflict, NotFound
 from majlis.pipelines import runs as records
 from majlis.pipelines.definition import read
 from majlis.pipelines.runs import Process, Run, State, write_whole
@@ -65,7 +66,7 @@ class Runs:
     def history(self, limit: int) -> list[dict[str, Any]]:
         """The newest runs first."""
         self.reap()
-        return [self.described(run) for run in records.history(self.folder)[:limit]]
+        return [self.described(run) for run in islice(records.newest(self.folder), limit)]
 
     def get(self, run_id: str) -> dict[str, Any]:
         """The run as it stands; NotFound where there is none."""
@@ -74,8 +75,7 @@ class Runs:
 
     def record(self, run_id: str) -> Run:
         """The run's record."""
-        if not records.run_id.fullmatch(run_id):
-            raise Invalid(f"{run_id!r} is not the id of a run", remedy="Choose a run from the history.")
+        records.check_id(run_id)
         for path in self.folder.glob(f"[!.]*/{run_id}/{records.record_name}"):
             return records.read(path.parent)
         raise NotFound(f"there is no run {run_id}", remedy="Choose a run from the history.")
@@ -169,7 +169,7 @@ class Runs:
 
     async def cancel_all(self) -> None:
         """End every run that is going on below this folder."""
-        living = [run.id for run in records.history(self.folder) if self.alive(run)]
+        living = [run.id for run in records.newest(self.folder) if self.alive(run)]
         await asyncio.gather(*(self.cancel(run_id) for run_id in living))
 
     def reap(self) -> None:
