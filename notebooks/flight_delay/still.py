@@ -64,7 +64,7 @@ def released(outputs: dict[str, Any]) -> str | None:
 
     version = majlis.connect().version(outputs["name"], outputs["version"])
     if version.release != outputs["release"]:
-        return f"{outputs['name']} version {outputs['version']} is {version.state}, its release {version.release}"
+        return f"{version.model} version {version.version} is {version.state}, its release {version.release}"
     return None
 
 
