@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
 from majlis.errors import Conflict, Invalid, NotFound
+from majlis.monitoring.performance import Period, State, judge, periods
 from majlis.monitoring.predictions import LOG, Predictions, join_labels, segments, wait_for
 from majlis.settings import Settings, load
 from majlis.training.evaluation import (
@@ -38,6 +40,7 @@ from majlis.training.evaluation import (
 from majlis.training.graph import to_onnx
 from majlis.training.models import log_graph, numbers32, plain_columns
 from majlis.training.network import Mlp, Plan, fit, probabilities
+from majlis.training.search import Choice, Integer, Real, params_at, search
 from majlis.training.tracking import environment, track
 
 CPU = torch.device("cpu")
@@ -360,3 +363,89 @@ def test_labels_join_by_inputs_with_missing_values_and_32_bits() -> None:
 def test_labels_that_cannot_be_joined_are_refused(labels: pl.DataFrame, message: str) -> None:
     with pytest.raises(Invalid, match=message):
         join_labels(Predictions.parse(logged(1, 1)), labels)
+
+
+# --- search
+
+SPACE = {"x": Real(0.01, 1, log=True), "n": Integer(1, 9), "word": Choice(("a", "b"))}
+
+
+def bowl(params: dict[str, object]) -> float:
+    return (
+        -((np.log10(float(params["x"])) + 1) ** 2)
+        - (int(params["n"]) - 5) ** 2 / 16
+        - (params["word"] == "a")
+    )
+
+
+@given(st.floats(0, 1, exclude_max=True))
+def test_every_place_of_the_unit_interval_is_a_value(u: float) -> None:
+    found = params_at(SPACE, [u, u, u])
+    assert 0.01 <= found["x"] <= 1 and found["n"] in range(1, 10) and found["word"] in ("a", "b")
+
+
+def test_integers_are_drawn_evenly() -> None:
+    drawn = [Integer(1, 4).at(u) for u in np.arange(0, 1, 0.001)]
+    assert np.bincount(drawn)[1:].tolist() == [250] * 4
+
+
+def test_a_bayesian_search_finds_the_bowl_s_bottom_and_goes_round_failures() -> None:
+    def touchy(params: dict[str, object]) -> float:
+        if params["n"] == 1:
+            raise ValueError("too small")
+        return bowl(params)
+
+    found = search(touchy, SPACE, trials=24, seed=4)
+    assert found.best.value > -0.1 and found.best.params["word"] == "b"
+    assert len(found.trials) == 24 and [trial.number for trial in found.trials] == list(range(24))
+
+
+def test_a_search_is_kept_with_its_run(bench: Settings) -> None:
+    with track("unit", settings=bench) as run:
+        found = search(bowl, SPACE, "grid", trials=100, levels=3, run=run)
+    best = mlflow.artifacts.load_dict(f"runs:/{run.id}/search/best.json")
+    assert best == found.best.params and len(found.trials) == 3 * 3 * 2
+    assert mlflow.get_run(run.id).data.metrics["search/best"] == pytest.approx(found.best.value)
+
+
+@pytest.mark.parametrize("wrong", [lambda: Real(1, 1), lambda: Real(0, 1, log=True), lambda: Integer(3, 2)])
+def test_an_empty_dimension_is_refused(wrong: Callable[[], object]) -> None:
+    with pytest.raises(Invalid, match="is empty"):
+        wrong()
+
+
+def test_an_unknown_strategy_is_refused() -> None:
+    with pytest.raises(Invalid, match="'annealing'"):
+        search(bowl, SPACE, "annealing")
+
+
+# --- performance
+
+
+def served(weeks: int, strength: float, seed: int) -> pl.DataFrame:
+    rng = np.random.default_rng(seed)
+    label = rng.integers(0, 2, 300 * weeks)
+    at = [NOON + datetime.timedelta(minutes=33 * row) for row in range(300 * weeks)]
+    score = 1 / (1 + np.exp(-(rng.normal(size=len(label)) + strength * label)))
+    return pl.DataFrame({"at": at, "score": score, "label": label})
+
+
+def test_one_bad_week_is_no_alarm_and_two_are() -> None:
+    reference = Interval(0.85, 0.82, 0.88)
+    good, bad = (periods(served(1, strength, 1), every="30d", resamples=50) for strength in (1.6, 0.2))
+    once, twice = (judge([*good[:1], *bad[:1] * times, *good[:1]], reference) for times in (1, 2))
+    assert once.alarm is None and State.DECAYED in once.states
+    assert twice.alarm is not None and "decayed" in twice.summary and "decayed" in twice._repr_html_()
+
+
+def test_unknown_periods_neither_help_nor_hurt() -> None:
+    bad = periods(served(1, 0.2, 1), every="30d", resamples=50)[0]
+    silent = Period(NOON, 0, 0, None)
+    found = judge([bad, silent, bad], Interval(0.85, 0.82, 0.88))
+    assert found.states[1] is State.UNKNOWN and found.alarm is not None
+    assert judge([silent], Interval(0.85, 0.82, 0.88)).alarm is None
+
+
+def test_the_columns_of_labelled_predictions_are_asked_for() -> None:
+    with pytest.raises(Invalid, match="'day'"):
+        periods(served(1, 1.0, 1), groups="day")
