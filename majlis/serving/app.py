@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['log', 'Scope', 'Receive', 'Send', 'Headers', 'JSON', 'OCTETS', 'PROBLEM', 'TooLarge', 'Malformed', 'Unsupported',
-           'NotAllowed', 'TooSlow', 'problem', 'refuse', 'respond', 'decompressed', 'trace_id', 'Gateway', 'choose',
-           'read', 'local', 'describe', 'status']
+           'NotAllowed', 'TooMany', 'TooSlow', 'problem', 'refuse', 'respond', 'decompressed', 'trace_id', 'Gateway',
+           'choose', 'read', 'local', 'describe', 'status']
 
 # %% ../../nbs/59_serving_app.ipynb #3baaca64
 import asyncio
@@ -14,6 +14,7 @@ import hashlib
 import http
 import ipaddress
 import logging
+import math
 import os
 import random
 import secrets
@@ -88,6 +89,17 @@ class NotAllowed(Invalid):
     title = "The method is not allowed"
 
 
+class TooMany(Invalid):
+    """More requests than the key may send."""
+
+    status = http.HTTPStatus.TOO_MANY_REQUESTS
+    title = "The key's rate is used up"
+
+    def __init__(self, message: str, remedy: str = "", seconds: float = 1.0) -> None:
+        super().__init__(message, remedy)
+        self.seconds = seconds  # until the next request will be answered
+
+
 class TooSlow(Invalid):
     """A body that did not arrive in time."""
 
@@ -103,6 +115,7 @@ def problem(error: MajlisError) -> bytes:
         "status": int(error.status),
         "detail": error.message,
         "remedy": error.remedy,
+        "error": error.message,  # where the V2 protocol has it
     }
     return orjson.dumps(document)
 
@@ -110,6 +123,9 @@ def problem(error: MajlisError) -> bytes:
 async def refuse(send: Send, error: MajlisError) -> None:
     """Answer with a problem document."""
     extra = [(b"www-authenticate", b"Bearer")] if isinstance(error, Unauthenticated) else []
+    if isinstance(error, TooMany | Unavailable):
+        seconds = math.ceil(error.seconds) if isinstance(error, TooMany) else 1
+        extra.append((b"retry-after", b"%d" % seconds))
     if isinstance(error, TooLarge | TooSlow):
         extra.append((b"connection", b"close"))  # the rest of the body is not read
     await respond(send, int(error.status), problem(error), PROBLEM, *extra)
@@ -154,6 +170,7 @@ class Gateway:
         self.spool = Spool(options.spool, options.spool_bytes, options.log_queue_rows)
         self.tasks: set[asyncio.Task[Any]] = set()
         self.ready = False
+        self.inflight = 0
         self.shed = 0
         self.prefix = secrets.token_hex(8)
         self.count = 0
@@ -177,9 +194,19 @@ class Gateway:
         """Answer a request for predictions."""
         begun = time.perf_counter()
         serving, meter = endpoint.serving, endpoint.serving.meter
+        self.inflight += 1
         try:
             headers: Headers = dict(scope["headers"])
             client = self.client(headers, serving.name)
+            if client.bucket is not None and (seconds := client.bucket.take(begun)):
+                raise TooMany(
+                    f"The API key {client.id} has sent more requests than it may.", "Send fewer.", seconds
+                )
+            if self.inflight > self.options.requests_waiting:
+                self.shed += 1
+                raise Unavailable(
+                    f"{self.inflight - 1} requests are in flight in this process.", "Try again."
+                )
             body = await self.body(headers, receive)
             live = choose(endpoint, headers)
             meter = live.meter
@@ -216,6 +243,8 @@ class Gateway:
             log.exception("deployment %s failed to answer", serving.name)
             meter.observe(500, time.perf_counter() - begun)
             await refuse(send, MajlisError("The gateway failed to answer; its log says why."))
+        finally:
+            self.inflight -= 1
 
     def client(self, headers: Headers, deployment: str | None = None) -> Client:
         """Who calls; Unauthenticated or Forbidden when the key is missing, unknown, expired or another's."""
@@ -535,6 +564,10 @@ def status(everybody: list[Report]) -> dict[str, Any]:
             for ours, other in zip(mine.get("revisions", []), theirs.revisions, strict=False):
                 ours["ready"] = ours.get("ready", False) and other.ready
                 ours["reason"] = ours.get("reason") or other.reason
+    for meter in metrics.total(m for report in everybody for m in report.meters):
+        for mine in deployments.get(meter.deployment, {}).get("revisions", []):
+            if mine["name"] == meter.revision:
+                mine["meter"] = msgspec.to_builtins(meter, str_keys=True)
     return {
         "serial": min(report.serial for report in everybody),
         "ready": all(report.ready for report in everybody),

@@ -47,6 +47,7 @@ def options(settings: Settings) -> Options:
         request_seconds=gateway.request_timeout_seconds,
         log_flush_seconds=gateway.log_flush_seconds,
         log_queue_rows=gateway.log_queue_rows,
+        processes=gateway.workers,
         limits=Limits(answer_seconds=gateway.request_timeout_seconds, user=NOBODY),
     )
 

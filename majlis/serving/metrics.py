@@ -58,8 +58,8 @@ class Meter(msgspec.Struct, gc=False):
 
     @property
     def failures(self) -> int:
-        """Requests that failed through no fault of the caller's."""
-        return sum(count for code, count in self.codes.items() if code >= 500)
+        """Requests without a prediction, whoever is to blame: both revisions meet the same callers."""
+        return sum(count for code, count in self.codes.items() if code >= 400)
 
     def add(self, other: "Meter") -> None:
         """Add another process's numbers."""
@@ -90,6 +90,7 @@ class RevisionState(msgspec.Struct, omit_defaults=True):
     reason: str = ""  # why it is not ready
     version: int | None = None  # of the registered model
     format: str = ""  # onnx or native
+    meter: Meter | None = None  # what it did, in all processes
 
 
 class DeploymentState(msgspec.Struct, omit_defaults=True):

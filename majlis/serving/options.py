@@ -34,6 +34,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     log_queue_rows: int = 200_000
     spool_bytes: int = 8_388_608  # of one file of the log's spool
     inline_seconds: float = 0.005  # a prediction expected to take longer runs in a thread and holds nobody up
+    processes: int = 1  # that share the port, and so the limits of the keys
+    requests_waiting: int = 1024  # requests in flight in one process; beyond them it answers 503 at once
     shadows_waiting: int = 256  # copies of requests that may wait for shadow revisions
     limits: Limits = Limits()
 

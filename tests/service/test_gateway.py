@@ -530,3 +530,40 @@ def test_a_shadow_sees_the_traffic_and_never_answers(world: World) -> None:
     shadows = [row for row in told if row["shadow"]]
     assert {row["revision"] for row in shadows} == {"double-2"} and len(shadows) == 10
     assert {row["id"] for row in shadows} == {row["id"] for row in told if not row["shadow"]}
+
+
+# how much may come
+
+
+def test_a_key_has_its_rate(world: World) -> None:
+    world.keys.append(world.make_key("mjl_slow", "slow", ("adder",), requests_per_second=2.0))
+    world.deploy(double_1=1)
+    with world.gateway():
+        world.synced()
+        answers = [world.ask(1.0, key="mjl_slow") for _ in range(12)]
+        refused = [answer for answer in answers if answer.status_code == 429]
+        assert answers[0].status_code == answers[1].status_code == 200 and refused
+        assert int(refused[0].headers["retry-after"]) >= 1 and "slow" in refused[0].json()["detail"]
+        assert {world.ask(1.0).status_code for _ in range(20)} == {200}  # another key is not touched
+        wait_until(lambda: world.ask(1.0, key="mjl_slow").status_code == 200)
+
+
+def test_too_many_in_flight_are_refused_at_once(world: World) -> None:
+    world.settings["request_timeout_seconds"] = 60
+    world.deploy(double_1=1)
+    head = f"POST /v2/models/adder/infer HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {world.key}\r\n"
+    with world.gateway():
+        world.synced()
+        stuck = [socket.create_connection(("127.0.0.1", world.port)) for _ in range(1024)]
+        try:
+            for connection in stuck:
+                connection.sendall(f"{head}content-length: 1000\r\n\r\n{{".encode())
+            wait_until(lambda: world.ask(1.0).status_code == 503)
+            answer = world.ask(1.0)
+            assert answer.headers["retry-after"] == "1" and "in flight" in answer.json()["detail"]
+            assert world.alive()
+        finally:
+            for connection in stuck:
+                connection.close()
+        wait_until(lambda: world.ask(1.0).status_code == 200)
+        assert "majlis_gateway_shed_total 0" not in httpx.get(f"{world.url}/metrics").text

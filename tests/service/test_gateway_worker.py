@@ -1,0 +1,130 @@
+"""Models that are code: they run in a process of their own, and what they do there stays there."""
+
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import mlflow.pyfunc
+import psutil
+import pytest
+
+from tests.service.gateways import World, linear, wait_until
+
+MODEL = '''
+import os
+import time
+import mlflow
+import pandas as pd
+
+
+class Behaves(mlflow.pyfunc.PythonModel):
+    """Doubles, unless a value tells it to misbehave."""
+
+    def predict(self, context, model_input: pd.DataFrame, params=None):
+        values = model_input["x"]
+        print("printed to standard output, where the answers go")
+        if (values == 666).any():
+            os._exit(3)
+        if (values == 777).any():
+            time.sleep(3600)
+        if (values == 888).any():
+            raise ValueError("eight hundred and eighty-eight")
+        if (values == 999).any():
+            secrets = [name for name in os.environ if "MAJLIS" in name or "TOKEN" in name]
+            handles = os.listdir("/proc/self/fd")
+            return [[float(os.getuid()), float(len(secrets)), float(len(handles))]] * len(values)
+        return [[2.0 * value, float(len(values)), 0.0] for value in values]
+
+
+mlflow.models.set_model(Behaves())
+'''
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A gateway that serves a pyfunc and an ONNX model."""
+    home = tmp_path_factory.mktemp("worker")
+    source = home / "model.py"
+    source.write_text(MODEL)
+    world = World(home, request_timeout_seconds=3)
+    world.release("double-1", linear(2.0))
+    world.release(
+        "pyfunc-1",
+        native=lambda folder: mlflow.pyfunc.save_model(folder, python_model=source, pip_requirements=[]),
+    )
+    world.keys = [world.make_key(world.key, "tester", ("adder", "python"))]
+    world.deploy("adder", double_1=1)
+    world.deploy("python", pyfunc_1=1)
+    with world.gateway():
+        told = world.synced()
+        assert told["deployments"]["python"].get("ready"), told
+        yield world
+
+
+def test_it_answers(world: World) -> None:
+    answer = world.ask(1.0, 2.0, name="python").json()["outputs"][0]
+    assert (answer["shape"], answer["data"]) == ([2, 3], [2.0, 2.0, 0.0, 4.0, 2.0, 0.0])
+
+
+def test_its_environment_holds_nothing(world: World) -> None:
+    uid, secrets, handles = world.ask(999.0, name="python").json()["outputs"][0]["data"]
+    assert secrets == 0 and handles < 16
+    assert uid == 65534 or os.geteuid() != 0 or not readable_by_all(world.home)
+
+
+def readable_by_all(path: Path) -> bool:
+    """Whether another user could reach a folder."""
+    return all(folder.stat().st_mode & 0o001 for folder in (path, *path.parents))
+
+
+def test_an_error_is_the_callers_only(world: World) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(
+            pool.map(lambda v: world.ask(v, name="python"), [1.0, 888.0, 3.0, 4.0, 888.0, 6.0, 7.0, 8.0])
+        )
+    assert [answer.status_code for answer in answers] == [200, 400, 200, 200, 400, 200, 200, 200]
+    assert "eight hundred and eighty-eight" in answers[1].json()["detail"]
+
+
+def test_requests_that_wait_become_one_batch(world: World) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda v: world.ask(float(v), name="python").json(), range(64)))
+    data = [answer["outputs"][0]["data"] for answer in answers]
+    assert [row[0] for row in data] == [2.0 * value for value in range(64)]
+    assert max(row[1] for row in data) > 1  # somebody's rows were asked together with another's
+
+
+def test_a_crash_is_answered_and_repaired(world: World) -> None:
+    answer = world.ask(666.0, name="python")
+    assert answer.status_code == 503 and "it died" in answer.json()["detail"]
+    assert world.ask(1.0).status_code == 200
+    wait_until(lambda: world.ask(1.0, name="python").status_code == 200, 60)
+
+
+def test_a_hang_is_killed_while_the_others_are_served(world: World) -> None:
+    begun = time.monotonic()
+    with ThreadPoolExecutor(1) as pool:
+        hanging = pool.submit(world.ask, 777.0, name="python")
+        while not hanging.done():
+            assert world.ask(1.0).status_code == 200
+        answer = hanging.result()
+    assert answer.status_code == 503 and "so it was killed" in answer.json()["detail"]
+    assert time.monotonic() - begun < 20
+    wait_until(lambda: world.ask(1.0, name="python").status_code == 200, 60)
+
+
+def test_the_process_goes_with_its_revision(world: World) -> None:
+    def workers() -> list[int]:
+        return [
+            p.pid
+            for p in psutil.process_iter(["cmdline"])
+            if f"{world.home}/releases/pyfunc-1/model" in (p.info["cmdline"] or [])
+        ]
+
+    assert len(workers()) == 1
+    world.deploy("python", double_1=1)
+    world.synced()
+    wait_until(lambda: not workers())
+    assert world.ask(1.0, name="python").status_code == 200
