@@ -8,7 +8,6 @@ __all__ = ['Floats', 'Array', 'METRICS', 'BLOCK_CELLS', 'Interval', 'Ranked', 'r
            'compare', 'prior', 'best']
 
 # %% ../../nbs/31_training_evaluation.ipynb #de5148ff
-import math
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any
