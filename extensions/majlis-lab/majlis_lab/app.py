@@ -75,10 +75,6 @@ class MajlisLab(ExtensionApp):
         self.control = ControlPlane(url, token, self.control_timeout_seconds)
         tracking_url, tracking_token = environ("MLFLOW_TRACKING_URI"), environ("MLFLOW_TRACKING_TOKEN")
         self.tracking = Tracking(tracking_url, tracking_token, self.control_timeout_seconds)
-        pages = self.serverapp.web_app.settings.setdefault("page_config_data", {})
-        pages["majlisDecisions"] = environ(
-            "MAJLIS_DECISIONS_URL"
-        )  # where people decide; the panel leads there
         self.changes = Changes(self.runs, self.control, self.watch_seconds)
 
     def initialize_handlers(self) -> None:

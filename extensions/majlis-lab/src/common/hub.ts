@@ -1,7 +1,8 @@
 import { PageConfig } from '@jupyterlab/coreutils';
 
-/** Where people decide on a version; empty where the workbench has no such page. Nothing is decided from here. */
+/** The page where people read and decide about a version; empty outside of a hub. Nothing is decided from here. */
 export function decisionPage(model: string, version: number): string {
-  const pages = PageConfig.getOption('majlisDecisions');
-  return pages && `${pages.replace(/\/?$/, '/')}reviews/${encodeURIComponent(model)}/${version}`;
+  const hub = PageConfig.getOption('hubPrefix'); // such as /hub/
+  const pages = PageConfig.getOption('hubHost') + hub.replace(/hub\/?$/, 'services/majlis/');
+  return hub && `${pages}models/${encodeURIComponent(model)}/${version}`;
 }

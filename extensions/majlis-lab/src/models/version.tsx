@@ -1,3 +1,5 @@
+import { URLExt } from '@jupyterlab/coreutils';
+import { ServerConnection } from '@jupyterlab/services';
 import * as React from 'react';
 
 import { control, ICheck, IDeployment, IVersion } from '../api/control';
@@ -33,6 +35,7 @@ export function VersionView(props: { model: string; version: number }): JSX.Elem
       <Checks checks={found.value.checks} />
       <Decisions version={found.value} />
       {serving.length > 0 && <Serving deployments={serving} />}
+      <Card version={found.value} />
     </article>
   );
 }
@@ -156,6 +159,19 @@ function Serving({ deployments }: { deployments: readonly IDeployment[] }): JSX.
         </div>
       ))}
     </section>
+  );
+}
+
+/** The model card. Its author wrote much of it, so it is shown where no script runs and nothing is fetched. */
+function Card({ version }: { version: IVersion }): JSX.Element {
+  const [open, setOpen] = React.useState(false);
+  const path = `majlis/api/models/${encodeURIComponent(version.model)}/versions/${version.version}/card`;
+  const url = URLExt.join(ServerConnection.makeSettings().baseUrl, path);
+  return (
+    <details className="majlis-Card" onToggle={event => setOpen(event.currentTarget.open)}>
+      <summary>Model card</summary>
+      {open && <iframe sandbox="" src={url} title={`Model card of ${version.model} version ${version.version}`} />}
+    </details>
   );
 }
 
