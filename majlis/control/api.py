@@ -33,7 +33,8 @@ from ..audit import Record
 from . import health
 from .identity import HubIdentity, Identity, LocalIdentity
 from .pages import Pages
-from .service import ControlPlane, Registration
+from .registration import Registration
+from .service import ControlPlane
 from ..cost.meter import By, Measurement
 from ..errors import Invalid, MajlisError, NotFound
 from ..settings import Settings, load

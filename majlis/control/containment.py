@@ -88,8 +88,11 @@ def array_bytes(array: NDArray[Any]) -> bytes:
 
 
 def array_of(payload: bytes) -> NDArray[Any]:
-    """The array in `payload`, which cannot hold objects."""
-    loaded: NDArray[Any] = np.load(io.BytesIO(payload), allow_pickle=False)
+    """The array in `payload`, which cannot hold objects; Contained when it is none."""
+    try:
+        loaded: NDArray[Any] = np.load(io.BytesIO(payload), allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise Contained(f"the model process answered something that is no array: {error}") from None
     return loaded
 
 # %% ../../nbs/77_control_containment.ipynb #a203e8f9

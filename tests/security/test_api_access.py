@@ -1,0 +1,304 @@
+"""Every endpoint of the control plane × every role × own and foreign things: allowed or refused."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+from starlette.requests import HTTPConnection
+from starlette.testclient import TestClient
+
+from majlis import audit, clock
+from majlis.access import KERNEL_SCOPES, Principal, Role, role_scopes
+from majlis.control.api import PROBLEM, create_app
+from majlis.control.service import ControlPlane
+from majlis.errors import Unauthenticated
+from majlis.registry import versions
+from majlis.registry.versions import DeploymentRow, ReleaseRow, RevisionRow, Stage, State
+from majlis.settings import load
+
+API = "/services/majlis/api/v1"
+REASON = {"reason": "a reason that is long enough"}
+
+
+def person(name: str, *roles: Role) -> Principal:
+    groups = frozenset(role.value for role in roles)
+    return Principal(name, role_scopes(groups), groups, "session")
+
+
+def kernel(name: str, *roles: Role) -> Principal:
+    """What a notebook of that person carries, whatever their roles are."""
+    groups = frozenset(role.value for role in roles)
+    return Principal(name, role_scopes(groups) & {scope.value for scope in KERNEL_SCOPES}, groups, "token")
+
+
+PEOPLE = {
+    "amira": person("amira", Role.SCIENTIST),  # made everything here
+    "ben": person("ben", Role.SCIENTIST),
+    "engineer": person("noor", Role.ENGINEER),
+    "owner": person("omar", Role.OWNER),
+    "compliance": person("carla", Role.COMPLIANCE),
+    "admin": person("root", Role.ADMIN),
+    "kernel": kernel("noor", *Role),
+    "nothing": person("nemo"),
+}
+READERS = frozenset(PEOPLE) - {"nothing"}
+AMIRA_OR_ADMIN = frozenset({"amira", "admin"})
+DEVELOPERS = frozenset({"amira", "ben", "engineer", "kernel"})
+
+REGISTRATION = {
+    "model_uri": "models:/m-0",
+    "evaluation": {"table": "gold.none", "version": 0, "target": "late"},
+    "facts": {
+        "purpose": "Warn planners early.",
+        "personal_data": False,
+        "affected_people": "none",
+        "autonomy": "advises",
+    },
+}
+MEASUREMENT = {"id": "1", "kind": "pipeline", "subject": "flights", "cpu_seconds": 1.0}
+
+
+def ruling(chair: str) -> dict[str, str]:
+    return {"decision": "approve", "as": chair} | REASON
+
+
+# method, path, body, who is let in; everybody else must be refused
+TABLE: list[tuple[str, str, Any, frozenset[str]]] = [
+    ("GET", "/whoami", None, frozenset(PEOPLE)),
+    ("GET", "/health", None, frozenset(PEOPLE)),
+    ("GET", "/models", None, READERS),
+    ("GET", "/models/flights", None, READERS),
+    ("GET", "/models/flights/versions/1", None, READERS),
+    ("GET", "/models/flights/versions/1/card", None, READERS),
+    ("POST", "/models/flights/versions", REGISTRATION, DEVELOPERS),
+    ("POST", "/models/flights/versions/1/reviews", ruling("review"), frozenset({"engineer"})),
+    ("POST", "/models/flights/versions/1/reviews", ruling("own"), frozenset({"owner"})),
+    ("POST", "/models/flights/versions/1/reviews", ruling("comply"), frozenset({"compliance"})),
+    ("POST", "/models/flights/versions/1/withdraw", REASON, frozenset({"amira"})),
+    ("GET", "/reviews", None, READERS),
+    ("GET", "/releases/flights-2", None, READERS),
+    ("POST", "/releases/flights-2/revoke", REASON, frozenset({"admin"})),
+    ("GET", "/deployments", None, READERS),
+    ("GET", "/deployments/live", None, READERS),
+    ("PUT", "/deployments/live", {"release": "flights-2"}, AMIRA_OR_ADMIN),
+    ("POST", "/deployments/live/rollback", REASON, AMIRA_OR_ADMIN),
+    ("POST", "/deployments/live/keys", {"days": 1}, AMIRA_OR_ADMIN),
+    ("GET", "/deployments/live/predictions", None, AMIRA_OR_ADMIN),
+    ("DELETE", "/deployments/live", None, AMIRA_OR_ADMIN),
+    ("POST", "/meters", [MEASUREMENT], DEVELOPERS),
+    ("GET", "/costs", None, READERS),
+    ("GET", "/audit", None, READERS),
+    ("GET", "/audit/verify", None, READERS),
+]
+
+
+class Asking:
+    """An identity that a test sets; nothing in a request can."""
+
+    who: Principal | None = None
+
+    async def principal(self, request: HTTPConnection) -> Principal:
+        if self.who is None:
+            raise Unauthenticated("nobody is known to be calling")
+        return self.who
+
+
+@pytest.fixture(scope="module")
+def control(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    home = tmp_path_factory.mktemp("home")
+    made = ControlPlane(load(environ={"MAJLIS_WORKBENCH_HOME": str(home)})).open()
+    yield made
+    made.close()
+
+
+def columns(**changes: Any) -> dict[str, Any]:
+    return {
+        "makers": ["amira"],
+        "model_uri": "models:/m-1",
+        "run_id": "r",
+        "digest": "0" * 64,
+        "digests": {},
+        "signature": {"inputs": [], "outputs": []},
+        "flavours": [],
+        "facts": REGISTRATION["facts"],
+        "lineage": {"tables": [], "feature_views": [], "personal_columns": []},
+        "evaluation": REGISTRATION["evaluation"],
+        "claimed": {},
+        "tier": "high",
+        "required": ["review", "own", "comply"],
+    } | changes
+
+
+@pytest.fixture
+def things(control: ControlPlane) -> None:
+    """Amira's model with a version in review and a released one that is deployed; nothing else has happened."""
+    now = clock.now()
+    with control.store.session() as session:
+        for table in (
+            "revision",
+            "api_key",
+            "deployment",
+            "release",
+            "review",
+            "check_result",
+            "model_version",
+        ):
+            session.connection().exec_driver_sql(f'DELETE FROM "{table}"')
+        session.connection().exec_driver_sql("DELETE FROM registered_model")
+        versions.add(session, "flights", 1, "amira", **columns(state=State.IN_REVIEW.value))
+        released = versions.add(
+            session,
+            "flights",
+            2,
+            "amira",
+            **columns(state=State.RELEASED.value, stage=Stage.PRODUCTION.value),
+        )
+        later = now + timedelta(days=1)
+        released.releases.append(ReleaseRow(id="flights-2", digest="", issued_at=now, expires_at=later))
+        session.flush()
+        live = DeploymentRow(name="live", model="flights", created_by="amira", created_at=now, updated_at=now)
+        live.revisions = [
+            RevisionRow(number=n, release="flights-2", weight=n - 1.0, created_by="amira", created_at=now)
+            for n in (1, 2)
+        ]
+        session.add(live)
+
+
+@pytest.fixture
+def identity() -> Asking:
+    return Asking()
+
+
+@pytest.fixture
+def http(control: ControlPlane, identity: Asking) -> TestClient:
+    return TestClient(create_app(control, identity), base_url="http://majlis", raise_server_exceptions=False)
+
+
+def call(http: TestClient, method: str, path: str, body: Any) -> httpx.Response:
+    return http.request(method, f"{API}{path}", json=body)
+
+
+@pytest.mark.parametrize("who", PEOPLE)
+@pytest.mark.parametrize(
+    ("method", "path", "body", "allowed"),
+    TABLE,
+    ids=[
+        f"{method} {path} {(body or {}).get('as', '') if isinstance(body, dict) else ''}"
+        for method, path, body, _ in TABLE
+    ],
+)
+def test_table(
+    http: TestClient,
+    identity: Asking,
+    things: None,
+    who: str,
+    method: str,
+    path: str,
+    body: Any,
+    allowed: frozenset[str],
+) -> None:
+    identity.who = PEOPLE[who]
+    answer = call(http, method, path, body)
+    assert answer.status_code < 500, answer.text
+    if who in allowed:
+        assert answer.status_code not in (401, 403), answer.text
+    else:
+        assert answer.status_code == 403, answer.text
+        problem = answer.json()
+        assert answer.headers["content-type"] == PROBLEM and problem["detail"] and problem["remedy"]
+
+
+def test_table_is_complete(http: TestClient) -> None:
+    """An endpoint that nobody thought about is a hole."""
+    known = {(method, shape(path)) for method, path, _, _ in TABLE}
+    document = http.get("/services/majlis/openapi.json").json()
+    served = {
+        (method.upper(), shape(path.removeprefix(API)))
+        for path, operations in document["paths"].items()
+        for method in operations
+        if path.startswith(API)
+    }
+    assert served == known
+
+
+NAMES = {"flights", "live", "flights-2", "1"}
+
+
+def shape(path: str) -> str:
+    """A path with its parameters left out."""
+    return "/".join("*" if part in NAMES or part.startswith("{") else part for part in path.split("/"))
+
+
+@pytest.mark.parametrize(("method", "path", "body", "allowed"), TABLE)
+def test_strangers_are_asked_to_sign_in(
+    http: TestClient, method: str, path: str, body: Any, allowed: frozenset[str]
+) -> None:
+    expected = 200 if path == "/health" else 401
+    assert call(http, method, path, body).status_code == expected
+
+
+@pytest.mark.parametrize("field", ["principal", "owner", "user", "makers", "approved_by", "scopes"])
+def test_no_field_says_who_calls(http: TestClient, identity: Asking, things: None, field: str) -> None:
+    """A forged identity in a body is refused as unknown; in a query or a header it changes nothing."""
+    identity.who = PEOPLE["ben"]
+    forged = call(http, "POST", "/models/flights/versions/1/reviews", ruling("review") | {field: "noor"})
+    assert forged.status_code == 422 and field in forged.json()["detail"]
+    assert http.get(f"{API}/whoami?{field}=root", headers={f"X-{field}": "root"}).json()["name"] == "ben"
+
+
+def test_nobody_decides_on_their_own_nor_twice(http: TestClient, identity: Asking, things: None) -> None:
+    reviews = "/models/flights/versions/1/reviews"
+    identity.who = person("amira", *Role)
+    assert "made or requested" in call(http, "POST", reviews, ruling("review")).json()["detail"]
+    identity.who = person("noor", *Role)
+    assert call(http, "POST", reviews, ruling("review")).status_code == 201
+    second = call(http, "POST", reviews, ruling("own"))
+    assert second.status_code == 409 and "already" in second.json()["detail"]
+    identity.who = PEOPLE["owner"]
+    assert "too short" in call(http, "POST", reviews, ruling("own") | {"reason": "ok"}).json()["detail"]
+
+
+def test_three_people_approve_and_the_trail_tells_it(
+    http: TestClient, control: ControlPlane, identity: Asking, things: None
+) -> None:
+    reviews, states = "/models/flights/versions/1/reviews", []
+    with control.store.reading() as session:
+        before = audit.head(session)[0]
+    for who, chair in (("engineer", "review"), ("owner", "own"), ("compliance", "comply")):
+        identity.who = PEOPLE[who]
+        states.append(call(http, "POST", reviews, ruling(chair)).json()["state"])
+    assert states == ["in review", "in review", "approved"]
+    trail = call(http, "GET", f"/audit?subject=flights/1&after={before}", None).json()
+    assert [(record["principal"], record["action"]) for record in trail] == [
+        (name, "review.approved") for name in ("noor", "omar", "carla")
+    ]
+    assert call(http, "GET", "/audit/verify", None).json()["ok"]
+
+
+def test_a_rejection_ends_it(http: TestClient, identity: Asking, things: None) -> None:
+    identity.who = PEOPLE["compliance"]
+    refusal = ruling("comply") | {"decision": "reject"}
+    assert call(http, "POST", "/models/flights/versions/1/reviews", refusal).json()["state"] == "rejected"
+    identity.who = PEOPLE["engineer"]
+    after = call(http, "POST", "/models/flights/versions/1/reviews", ruling("review"))
+    assert after.status_code == 409 and "rejected" in after.json()["detail"]
+
+
+def test_pages_offer_a_decision_only_to_who_may_decide(
+    http: TestClient, identity: Asking, things: None
+) -> None:
+    page = "/services/majlis/models/flights/1"
+    for who, offered in (("engineer", True), ("kernel", False), ("ben", False)):
+        identity.who = PEOPLE[who]
+        answer = http.get(page)
+        assert (f'action="{page}/decide"' in answer.text) is offered, who
+        assert answer.headers["x-frame-options"] == "DENY" and "<script" not in answer.text
+    identity.who = PEOPLE["ben"]
+    form = {"decision": "approve", "chair": "review", "reason": REASON["reason"], "digest": "0" * 64}
+    assert http.post(f"{page}/decide", data=form).status_code == 403
+    identity.who = PEOPLE["engineer"]
+    assert http.post(f"{page}/decide", data=form | {"digest": "1" * 64}).status_code == 409
+    assert http.post(f"{page}/decide", data=form, follow_redirects=False).status_code == 303
+    assert REASON["reason"] in http.get(page).text
