@@ -111,23 +111,14 @@ def test_decisions_are_made_on_their_own_origin(people: People) -> None:
 
 
 def test_profiles_are_for_their_groups(people: People) -> None:
-    scientist = people["scientist"]
-    form = (
-        scientist.page("/hub/spawn").text
-        if not scientist.hub("GET", "/users/scientist").json()["server"]
-        else ""
-    )
-    assert "cpu-large" not in form
-    answer = people["owner"].browser.post(
-        "/hub/api/users/owner/server", json={"profile": "gpu"}, headers={"X-XSRFToken": people["owner"].xsrf}
-    )
-    assert answer.status_code == 403
-    assert "is for the groups engineer" in answer.json()["message"]
-    answer = people["owner"].browser.post(
-        "/hub/api/users/owner/server", json={"profile": "nope"}, headers={"X-XSRFToken": people["owner"].xsrf}
-    )
-    assert answer.status_code == 422
-    assert "cpu-small" in answer.json()["message"]
+    engineer, owner = people["engineer"], people["owner"]
+    assert "cpu-large" in engineer.page("/hub/spawn").text
+    assert "cpu-large" not in owner.page("/hub/home").text
+    for wanted, status, told in (("gpu", 403, "is for the groups engineer"), ("nope", 422, "cpu-small")):
+        headers = {"X-XSRFToken": owner.xsrf}
+        answer = owner.browser.post("/hub/api/users/owner/server", json={"profile": wanted}, headers=headers)
+        assert answer.status_code == status, answer.text
+        assert told in answer.json()["message"]
 
 
 @pytest.mark.parametrize(
