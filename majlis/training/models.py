@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import skops.io
 from mlflow.models import ModelSignature, infer_signature
+from mlflow.types import ColSpec, DataType, Schema
 from skl2onnx.sklapi import CastTransformer
 
 from ..errors import Invalid
@@ -54,8 +55,10 @@ def plain_columns(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def signature_of(example: pd.DataFrame, probabilities: Any) -> ModelSignature:
-    """Columns in, [N, classes] probabilities out."""
-    return infer_signature(plain_columns(example), np.asarray(probabilities, float))
+    """Columns in, [N, classes] probabilities out; a number may always be missing, a word never."""
+    found = infer_signature(plain_columns(example), np.asarray(probabilities, float))
+    columns: list[Any] = [ColSpec(c.type, c.name, required=c.type != DataType.double) for c in found.inputs]
+    return ModelSignature(Schema(columns), found.outputs)
 
 # %% ../../nbs/33_training_models.ipynb #36338670
 SKLEARN_NEEDS = ("mlflow", "numpy", "pandas", "scikit-learn", "skl2onnx", "skops")
