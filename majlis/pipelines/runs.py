@@ -240,12 +240,13 @@ class Run(Record):
 record_name = "run.json"
 
 # %% ../../nbs/36_pipelines_runs.ipynb #00d49250
-run_id = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
+run_id = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6,8}")
 
 
 def new_id() -> str:
     """An id for a run that begins now."""
-    return f"{clock.now():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+    now = clock.now()
+    return f"{now:%Y%m%d-%H%M%S}-{now.microsecond:05x}{secrets.randbelow(0x1000):03x}"
 
 
 def create(runs: Path, run: Run) -> Run:

@@ -211,3 +211,13 @@ def test_a_check_answers_or_counts_as_no(tmp_path: Path, body: str, told: str) -
 
 def test_a_check_that_is_not_there_counts_as_no(tmp_path: Path) -> None:
     assert "No module named 'still'" in no_longer(tmp_path, "still:so", {})
+
+
+def test_ids_sort_by_the_moment_they_were_made() -> None:
+    made = []
+    for _ in range(50):
+        made.append(new_id())
+        before = clock.now()
+        while clock.now() == before:
+            pass
+    assert made == sorted(made)
