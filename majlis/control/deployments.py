@@ -263,7 +263,7 @@ class Deployments:
             segment
             for day in sorted(folder.glob("date=*"))
             if within(day.name.removeprefix("date="), since, until)
-            for segment in sorted(day.glob("[!.]*.parquet"))  # one that is being written is hidden
+            for segment in sorted(day.glob("[!.]*.parquet"))  # hidden: being written
         ]
         if not segments:
             raise NotFound(
@@ -292,7 +292,7 @@ class Deployments:
         return told
 
     def _taken_up(self, serial: int) -> None:
-        """Wait until every process of the gateway knows the snapshot; one that starts later learns it then."""
+        """Wait until every process of the gateway knows the snapshot; one that is down starts with it."""
         deadline = time.monotonic() + TAKE_UP_SECONDS
         while time.monotonic() < deadline and self._status().get("serial", serial) < serial:
             time.sleep(self.settings.gateway.snapshot_poll_seconds / 2)
