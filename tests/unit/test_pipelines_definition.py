@@ -144,3 +144,21 @@ def test_cycles_are_named_without_what_only_leads_to_them(
     needs: dict[str, list[str]], cycle: list[str]
 ) -> None:
     assert find_cycle(needs) == cycle
+
+
+PIPELINES = sorted(path.parent for path in Path("notebooks").glob("*/pipeline.yaml"))
+
+
+@pytest.mark.parametrize("folder", PIPELINES, ids=lambda folder: folder.name)
+def test_our_own_pipelines_could_run(folder: Path) -> None:
+    found = read(folder)
+    for step in found.steps:
+        if step.valid_if:
+            module, _, function = step.valid_if.partition(":")
+            assert f"def {function}(" in (folder / f"{module}.py").read_text()
+        for output in [
+            match["output"]
+            for match in references([s.parameters for s in found.steps])
+            if match["step"] == step.name
+        ]:
+            assert f"{output}=" in (folder / step.notebook).read_text(), f"{step.name} hands on no {output}"
