@@ -15,7 +15,6 @@ from pathlib import Path
 
 import msgspec
 
-from .. import clock
 from ..errors import Invalid, MajlisError
 from ..registry.release import Statement, verify
 from .options import Limits

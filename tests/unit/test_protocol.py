@@ -225,7 +225,16 @@ def test_malformed_invocations(body: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"carrier\n", b"carrier,seats\nUA\n", b'carrier\n"', b"\xff", b"a,a\n1,2\n", b"carrier,distance,seats\nUA,inf,1\n"]
+    "body",
+    [
+        b"",
+        b"carrier\n",
+        b"carrier,seats\nUA\n",
+        b'carrier\n"',
+        b"\xff",
+        b"a,a\n1,2\n",
+        b"carrier,distance,seats\nUA,inf,1\n",
+    ],
 )
 def test_malformed_csv(body: bytes) -> None:
     with pytest.raises(SchemaMismatch):
