@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -302,3 +303,69 @@ def test_pages_offer_a_decision_only_to_who_may_decide(
     assert http.post(f"{page}/decide", data=form | {"digest": "1" * 64}).status_code == 409
     assert http.post(f"{page}/decide", data=form, follow_redirects=False).status_code == 303
     assert REASON["reason"] in http.get(page).text
+
+
+def test_a_write_that_is_sent_twice_is_done_once(
+    http: TestClient, control: ControlPlane, identity: Asking, things: None
+) -> None:
+    identity.who, key = PEOPLE["engineer"], {"Idempotency-Key": "approve-1"}
+    reviews, body = f"{API}/models/flights/versions/1/reviews", ruling("review")
+    first, second = (http.post(reviews, json=body, headers=key) for _ in range(2))
+    assert (first.status_code, second.status_code) == (201, 201) and first.json() == second.json()
+    assert second.headers["idempotency-replayed"] == "true"
+    other = http.post(reviews, json=body | {"reason": "another reason than before"}, headers=key)
+    assert other.status_code == 409 and "another request" in other.json()["detail"]
+    identity.who = PEOPLE["owner"]
+    assert http.post(reviews, json=ruling("own"), headers=key).status_code == 201
+
+
+def test_a_secret_is_shown_once_and_not_kept(
+    http: TestClient, control: ControlPlane, identity: Asking, things: None
+) -> None:
+    identity.who, key = PEOPLE["amira"], {"Idempotency-Key": "key-1"}
+    answers = [http.post(f"{API}/deployments/live/keys", json={"days": 1}, headers=key) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [201, 409]
+    shown = answers[0].json()["key"]
+    with control.store.reading() as session:
+        kept = session.connection().exec_driver_sql("SELECT body FROM idempotency_key").scalars().all()
+        trail = session.connection().exec_driver_sql("SELECT detail FROM audit").scalars().all()
+        keys = session.connection().exec_driver_sql("SELECT sha256 FROM api_key").scalars().all()
+    assert not any(shown in text for text in [*kept, *trail, *keys])
+
+
+def test_overdue_decisions_are_told_once(control: ControlPlane, things: None) -> None:
+    with control.store.session() as session:
+        before = audit.head(session)[0]
+        versions.find(session, "flights", 1).due_at = clock.now() - timedelta(hours=1)
+    control.remind()
+    control.remind()
+    with control.store.reading() as session:
+        found = audit.records(session, action="review.overdue", after=before)
+    assert [record.detail["waiting_for"] for record in found] == [["review", "own", "comply"]]
+
+
+def test_another_policy_voids_what_was_approved_under_the_old_one(tmp_path: Path) -> None:
+    def opened(policy: Path) -> ControlPlane:
+        places = {"MAJLIS_WORKBENCH_HOME": str(tmp_path / "home"), "MAJLIS_POLICY_FILE": str(policy)}
+        return ControlPlane(load(environ=places)).open()
+
+    old, new = Path("hub_config/policy.yaml").resolve(), tmp_path / "policy.yaml"
+    new.write_text(old.read_text() + "\n# stricter times\n")
+    control = opened(old)
+    policy = control.policy.digest
+    with control.store.session() as session:
+        row = versions.add(
+            session, "flights", 1, "amira", **columns(state=State.IN_REVIEW.value, policy=policy)
+        )
+    who = PEOPLE["engineer"]
+    given = control.decide(who, "flights", 1, "review", "approve", REASON["reason"])
+    assert given["reviews"][0]["void"] == ""
+    control.close()
+
+    control = opened(new)
+    record = control.version(who, "flights", 1)
+    assert record["reviews"][0]["void"] == "the policy changed"
+    assert record["policy"] == control.policy.digest != policy
+    assert record["tier"] == "low"  # what was declared, judged anew: the row said high without a reason
+    assert "review.voided" in {entry.action for entry in control.trail(who, subject=row.subject)}
+    control.close()

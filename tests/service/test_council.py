@@ -1,5 +1,6 @@
-"""The whole path of a model, through the HTTP API and the client: register, checks, tier, release, deployment, snapshot."""
+"""The whole path of a model through the API and the client: register, checks, tier, release, deployment."""
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,7 +29,10 @@ FACTS = {
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     home = tmp_path_factory.mktemp("home")
-    return load(environ={"MAJLIS_WORKBENCH_HOME": str(home), "MAJLIS_CHECKS_BOOTSTRAP_RESAMPLES": "50"})
+    with socket.create_server(("127.0.0.1", 0)) as free:  # where no gateway answers
+        port = free.getsockname()[1]
+    environ = {"WORKBENCH_HOME": str(home), "CHECKS_BOOTSTRAP_RESAMPLES": "50", "GATEWAY_PORT": str(port)}
+    return load(environ={f"MAJLIS_{name}": value for name, value in environ.items()})
 
 
 @pytest.fixture(scope="module")
