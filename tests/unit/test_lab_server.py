@@ -158,6 +158,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         "JUPYTER_DATA_DIR": str(base / "data"),
         "MAJLIS_URL": control.url,
         "JUPYTERHUB_API_TOKEN": HUB_TOKEN,
+        "JUPYTERHUB_USER": "scientist",
+        "MLFLOW_TRACKING_URI": control.url.replace("majlis", "mlflow"),
+        "MLFLOW_TRACKING_TOKEN": HUB_TOKEN,
     }
     options = [
         f"--ServerApp.root_dir={home}",
@@ -377,6 +380,73 @@ def test_a_control_plane_that_is_down_is_a_problem(server: Server) -> None:
     answer = server.get("api/down")
     assert answer.status_code == 503
     assert answer.json()["detail"] == "the control plane is not running"
+
+
+def logged(server: Server, *models: tuple[str, str, str]) -> None:
+    """MLflow knows these models: id, whose run logged it, and in which state it is."""
+    mlflow = "/services/mlflow/api/2.0/mlflow/"
+
+    def answers_with(path: str, content: Any) -> None:
+        server.control.table[mlflow + path] = (200, "application/json", json.dumps(content).encode())
+
+    answers_with("experiments/search", {"experiments": [{"experiment_id": "1", "name": "delays"}]})
+    infos = [
+        {"model_id": id, "experiment_id": "1", "source_run_id": f"run-{id}", "status": status}
+        | {"creation_timestamp_ms": 1000}
+        for id, _, status in models
+    ]
+    answers_with("logged-models/search", {"models": [{"info": info} for info in infos]})
+    table = {"source_type": "majlis.lake", "source": '{"table": "gold.flights", "version": 3}'}
+    for id, user, _ in models:
+        run = {
+            "info": {"run_id": f"run-{id}", "run_name": "trees"},
+            "data": {
+                "tags": [{"key": "mlflow.user", "value": user}],
+                "metrics": [{"key": "test/pr_auc", "value": 0.5}],
+            },
+            "inputs": {"dataset_inputs": [{"dataset": table}, {"dataset": {"source_type": "http"}}]},
+        }
+        answers_with(f"runs/get?run_id=run-{id}", {"run": run})
+
+
+def test_own_finished_models_may_be_registered(server: Server) -> None:
+    ready = "LOGGED_MODEL_READY"
+    logged(
+        server,
+        ("m-1", "scientist", ready),
+        ("m-2", "engineer", ready),
+        ("m-3", "scientist", "LOGGED_MODEL_PENDING"),
+    )
+    assert server.get("trained").json() == [
+        {
+            "model_uri": "models:/m-1",
+            "run_id": "run-m-1",
+            "run_name": "trees",
+            "experiment": "delays",
+            "logged_at": 1000,
+            "metrics": {"test/pr_auc": 0.5},
+            "tables": [{"name": "gold.flights", "version": 3}],
+        }
+    ]
+
+
+def test_a_single_notebook_runs(server: Server) -> None:
+    notebook(server.home / "alone.ipynb", "assert months == [3]", parameters="months = [1, 2]")
+    run_id = server.post("runs", {"notebook": "alone.ipynb", "parameters": {"months": [3]}}).json()["id"]
+    run = wait_for(lambda: server.state(run_id, "done", "failed"), "the run's end")
+    assert run["state"] == "done", run
+    assert run["source"] == "alone.ipynb"
+
+
+def test_a_run_whose_process_cannot_start_says_why(server: Server) -> None:
+    notebook(server.home / "gone" / "gone.ipynb", "1 + 1")
+    (server.home / "gone" / "pipeline.yaml").write_text(
+        "name: gone\nsteps: [{name: a, notebook: gone.ipynb}]\n"
+    )
+    run_id = server.post("runs", {"pipeline": "gone"}).json()["id"]
+    (server.home / "gone" / "pipeline.yaml").write_text("name: gone\n")
+    run = wait_for(lambda: server.state(run_id, "failed"), "the run's end")
+    assert "steps" in run["reason"]
 
 
 def test_changes_arrive_within_two_seconds(server: Server) -> None:

@@ -50,9 +50,7 @@ class MajlisLab(ExtensionApp):
         10.0, help="How long a cancelled run may take to end before it is killed.", config=True
     )
     watch_seconds = Float(1.0, help="How often to look for changes while a page is open.", config=True)
-    heartbeat_seconds = Float(
-        15.0, help="How often a page hears that the server is still there.", config=True
-    )
+    heartbeat_seconds = Float(5.0, help="How often a page hears that the server is still there.", config=True)
     control_timeout_seconds = Float(60.0, help="How long the control plane may take to answer.", config=True)
     trained = Integer(30, help="How many of the latest models are offered for registration.", config=True)
     history = Integer(100, help="How many runs the history shows.", config=True)

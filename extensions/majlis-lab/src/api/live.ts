@@ -12,7 +12,9 @@ interface IDigests {
 
 const FIRST_WAIT_MS = 500; // before the first new attempt; doubles for each one after it
 const LONGEST_WAIT_MS = 8000;
-const SILENCE_MS = 40000; // the server speaks every 15 s: this long a silence is a dead connection
+const SILENCE_MS = 12000; // the server speaks every 5 s: this long a silence is a dead connection
+
+const LOST = 'The connection to your notebook server is lost.';
 
 /**
  * Follows the server's events while anything is shown.
@@ -56,7 +58,7 @@ export class Live {
         if (stop.aborted) {
           return;
         }
-        this._note({}, Problem.of(reason));
+        this._note({}, reason instanceof Problem ? reason : new Problem('No connection', LOST, ''));
       }
       await pause(wait, stop);
       wait = Math.min(2 * wait, LONGEST_WAIT_MS);
@@ -67,6 +69,7 @@ export class Live {
     const connection = new AbortController();
     const end = () => connection.abort();
     stop.addEventListener('abort', end);
+    window.addEventListener('offline', end); // a stream does not notice by itself
     let silence = window.setTimeout(end, SILENCE_MS);
     try {
       const response = await send('events', { signal: connection.signal });
@@ -89,6 +92,7 @@ export class Live {
     } finally {
       window.clearTimeout(silence);
       stop.removeEventListener('abort', end);
+      window.removeEventListener('offline', end);
       connection.abort();
     }
   }

@@ -187,15 +187,9 @@ function Model({ row }: { row: IModelRow }): JSX.Element {
         </div>
         <div className="majlis-Line majlis-quiet">
           {model.production !== null && <Dot tone="good" label="serves in production" />}
-          <span className="majlis-clip">
-            {production} · {count(model.versions, 'version')}
-          </span>
+          <span className="majlis-clip">{production}</span>
           <span className="majlis-grow" />
-          {model.tier && model.tier !== 'low' && (
-            <Badge tone={tierTone(model.tier)} title={`${model.tier} risk`}>
-              {model.tier}
-            </Badge>
-          )}
+          {model.tier && model.tier !== 'low' && <Badge tone={tierTone(model.tier)}>{model.tier} risk</Badge>}
         </div>
       </div>
     </div>
