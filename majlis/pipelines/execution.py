@@ -25,6 +25,7 @@ import papermill
 import psutil
 from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbformat.sign import NotebookNotary
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, NotebookExecutionManager, papermill_engines
 from papermill.exceptions import PapermillExecutionError
@@ -274,6 +275,8 @@ def execute(execution: Execution) -> dict[str, Any]:
         ) from error
     finally:
         execution.usage.seconds = time.monotonic() - execution.began
+        # JupyterLab shows frames and scripts only in notebooks that its user executed, as the signature says
+        NotebookNotary().sign(execution.notebook)  # type: ignore[no-untyped-call]
         execution.save()
     return outputs(execution.notebook)
 

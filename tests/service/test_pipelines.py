@@ -15,6 +15,7 @@ import nbformat
 import psutil
 import pytest
 import yaml
+from nbformat.sign import NotebookNotary
 from nbformat.v4 import new_code_cell, new_notebook
 
 from majlis.errors import Conflict, Invalid, StepFailed
@@ -96,6 +97,15 @@ def test_the_kernel_works_in_the_folder_and_may_keep_compiled_files(
         "off": False,
         "run": f"test/{found.id}/a",
     }
+
+
+def test_the_executed_notebook_is_trusted_by_whoever_ran_it(
+    pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "jupyter"))
+    done = pipeline.step("a", "print('hello')").run()
+    executed = nbformat.read(done.folder / done.step("a").executed, as_version=4)
+    assert NotebookNotary(data_dir=str(tmp_path / "jupyter")).check_signature(executed)
 
 
 def test_a_missing_output_names_what_there_is(pipeline: Pipeline) -> None:
