@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['log', 'PROBLEM', 'REMIND_SECONDS', 'PAGE_MAX', 'Reason', 'Caller', 'Plane', 'Number', 'VersionNumber', 'CARD_HEADERS',
            'api', 'USAGE_MAX', 'Amount', 'Name', 'WRITES', 'Next', 'problem', 'refused', 'invalid', 'http_error',
-           'caller', 'plane', 'Asked', 'Because', 'Ruling', 'Wanted', 'KeyWanted', 'whoami', 'health_summary', 'models',
-           'model', 'register', 'version', 'card', 'decide', 'withdraw', 'reviews', 'release', 'revoke', 'deployments',
-           'deployment', 'deploy', 'undeploy', 'rollback', 'issue_key', 'predictions', 'Usage', 'meter', 'costs',
-           'trail', 'audit_record', 'verify', 'once', 'remind', 'create_app', 'embedded_app', 'main']
+           'caller', 'plane', 'Asked', 'Because', 'Ruling', 'PolicyText', 'Wanted', 'KeyWanted', 'whoami',
+           'health_summary', 'models', 'model', 'register', 'version', 'card', 'decide', 'withdraw', 'test_policy',
+           'reviews', 'release', 'revoke', 'deployments', 'deployment', 'deploy', 'undeploy', 'rollback', 'issue_key',
+           'predictions', 'Usage', 'meter', 'costs', 'trail', 'audit_record', 'verify', 'once', 'remind', 'create_app',
+           'embedded_app', 'main']
 
 # %% ../../nbs/72_control_api.ipynb #91abf102
 import asyncio
@@ -41,7 +42,7 @@ from .pages import Pages
 from .registration import Registration
 from .service import ControlPlane
 from ..cost.meter import By, Kind, Measurement
-from ..errors import Invalid, MajlisError, NotFound
+from ..errors import Invalid, MajlisError, NotFound, SettingsError
 from ..settings import Settings, load
 
 # %% ../../nbs/72_control_api.ipynb #9e737905
@@ -125,6 +126,12 @@ class Ruling(Asked):
     decision: str
     reason: Reason
     chair: str = Field(alias="as")
+
+
+class PolicyText(Asked):
+    """The text of a policy."""
+
+    policy: Annotated[str, Field(max_length=200_000)]
 
 
 class Wanted(Asked):
@@ -212,6 +219,15 @@ def withdraw(
 ) -> dict[str, Any]:
     """Take a version back."""
     return control.withdraw(principal, name, number, because.reason)
+
+
+@api.post("/policy/test")
+def test_policy(principal: Caller, control: Plane, wanted: PolicyText) -> list[dict[str, Any]]:
+    """The past decisions that another policy would change; nothing is changed by asking."""
+    try:
+        return control.test_policy(principal, wanted.policy)
+    except SettingsError as error:  # ours to refuse when we start with it, the caller's when they only ask
+        raise Invalid(error.message, remedy=error.remedy) from error
 
 
 @api.get("/reviews")

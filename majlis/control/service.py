@@ -453,6 +453,22 @@ class ControlPlane:
         with self.store.reading() as session:
             return [versions.model_record(row) for row in versions.models(session, search, after, limit)]
 
+    def test_policy(self, principal: Principal, text: str) -> list[dict[str, Any]]:
+        """The decisions of the past that another policy would change."""
+        principal.require(Scope.READ)
+        wanted = policies.parse(text, "the policy to test", tuple(EVERY))
+        with self.store.reading() as session:
+            decided = [
+                policies.Decided(
+                    row.subject,
+                    str(row.tier),
+                    policies.Facts.model_validate(row.facts),
+                    tuple(row.lineage["personal_columns"]),
+                )
+                for row in versions.in_state(session, *State)
+            ]
+        return [asdict(change) for change in policies.replay(wanted, decided)]
+
     def card(self, principal: Principal, name: str, version: int) -> str:
         """The model card of a version, as HTML."""
         return render(self.version(principal, name, version), cards(self.settings.root))

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['Affected', 'Autonomy', 'Chair', 'Facts', 'Known', 'Strict', 'Tier', 'Rule', 'Thresholds', 'Policy', 'parse', 'load',
-           'declared', 'known']
+           'declared', 'known', 'Decided', 'Change', 'replay']
 
 # %% ../../nbs/45_governance_policy.ipynb #a0c7a640
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -178,3 +179,35 @@ def declared(facts: Mapping[str, Any]) -> Facts:
 def known(facts: Facts, personal_columns: list[str]) -> Known:
     """What the rules look at, for a version that declared `facts` and read `personal_columns`."""
     return Known(**facts.model_dump(exclude={"purpose"}), lineage_personal=bool(personal_columns))
+
+# %% ../../nbs/45_governance_policy.ipynb #5a6de2a2
+@dataclass(frozen=True)
+class Decided:
+    """What a past decision was made on."""
+
+    subject: str  # model/version
+    tier: str
+    facts: Facts
+    personal_columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A past decision that another policy would have made otherwise."""
+
+    subject: str
+    before: str  # tier
+    after: str
+    reasons: tuple[str, ...]
+    approvals: tuple[str, ...]  # chairs that would have to agree
+
+
+def replay(policy: Policy, decided: Iterable[Decided]) -> list[Change]:
+    """The past decisions that `policy` would change."""
+    changes = []
+    for past in decided:
+        tier, reasons = policy.assess(known(past.facts, list(past.personal_columns)))
+        if tier != past.tier:
+            approvals = policy.tiers[tier].approvals
+            changes.append(Change(past.subject, past.tier, tier, tuple(reasons), approvals))
+    return changes

@@ -88,6 +88,7 @@ TABLE: list[tuple[str, str, Any, frozenset[str]]] = [
     ("POST", "/deployments/live/keys", {"days": 1}, AMIRA_OR_ADMIN),
     ("GET", "/deployments/live/predictions", None, AMIRA_OR_ADMIN),
     ("DELETE", "/deployments/live", None, AMIRA_OR_ADMIN),
+    ("POST", "/policy/test", {"policy": Path("hub_config/policy.yaml").read_text()}, READERS),
     ("POST", "/meters", [MEASUREMENT], DEVELOPERS),
     ("GET", "/costs", None, READERS),
     ("GET", "/audit", None, READERS),
@@ -134,7 +135,7 @@ def columns(**changes: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def things(control: ControlPlane) -> None:
-    """Amira's model with a version in review and a released one that is deployed; nothing else has happened."""
+    """Amira's model with a version in review and a released one that is deployed; nothing else happened."""
     now = clock.now()
     with control.store.session() as session:
         for table in (
