@@ -272,12 +272,12 @@ def test_a_revoked_release_stops_within_five_seconds(world: World) -> None:
 
 
 def test_a_release_that_expires_while_it_serves_stops(world: World) -> None:
-    world.release("brief-1", seconds=6)
+    world.release("brief-1", seconds=15)
     world.deploy(brief_1=1)
     with world.gateway():
         world.synced()
         assert world.ask(1.0).status_code == 200
-        wait_until(lambda: world.ask(1.0).status_code == 503, 12)
+        wait_until(lambda: world.ask(1.0).status_code == 503, 25)
         assert "expired" in world.ask(1.0).json()["detail"]
 
 
