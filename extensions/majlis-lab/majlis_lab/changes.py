@@ -69,8 +69,7 @@ class Changes:
 
     async def look(self) -> None:
         """Bring every digest up to date."""
-        stamps = await asyncio.to_thread(self.runs.stamps)
-        self.digests["runs"] = digest(repr(sorted(stamps.items())).encode())
+        self.digests["runs"] = digest((await asyncio.to_thread(self.runs.mark)).encode())
         try:
             await self.look_at_trail()
             self.digests["deployments"] = digest((await self.ask("deployments")).body)

@@ -53,15 +53,15 @@ class Runs:
     def __repr__(self) -> str:
         return f"Runs({str(self.folder)!r})"
 
-    def stamps(self) -> dict[Path, tuple[int, int]]:
-        """Every record's time and size, and the processes alive: it differs when a run moves on."""
+    def mark(self) -> str:
+        """Every record's time and size, and the processes alive: it differs when a run has moved on."""
         self.reap()
-        stamps = {Path(str(child.pid)): (0, 0) for child in self.children}
+        seen = [str(child.pid) for child in self.children]
         for record in self.folder.glob(f"[!.]*/*/{records.record_name}"):
             with suppress(FileNotFoundError):
                 stat = record.stat()
-                stamps[record] = (stat.st_mtime_ns, stat.st_size)
-        return stamps
+                seen.append(f"{record} {stat.st_mtime_ns} {stat.st_size}")
+        return "\n".join(sorted(seen))
 
     def history(self, limit: int) -> list[dict[str, Any]]:
         """The newest runs first."""
@@ -81,9 +81,12 @@ class Runs:
         raise NotFound(f"there is no run {run_id}", remedy="Choose a run from the history.")
 
     def described(self, run: Run) -> dict[str, Any]:
-        """The run as the browser gets it; one whose process ended before its first step failed."""
+        """The run as the browser gets it; only its process tells whether one that waits is about to start."""
         found = run.model_dump(mode="json", exclude={"process"}) | {"folder": str(run.folder)}
-        if run.state is State.PENDING and not self.alive(run):
+        waits = run.state is not State.RUNNING and not run.state.finished
+        if waits and self.alive(run):
+            found |= {"state": State.PENDING, "reason": ""}
+        elif run.state is State.PENDING and self.note(run.id).is_file():
             found |= {"state": State.FAILED, "reason": self.log(run.id) or "its process ended without a word"}
         return found
 
