@@ -148,7 +148,7 @@ def mlflow(model: HistGradientBoostingClassifier, folder: Path) -> Iterator[Serv
 @contextmanager
 def mlserver(model: HistGradientBoostingClassifier, folder: Path) -> Iterator[Server]:
     """MLServer with its scikit-learn runtime, in one process as it starts by default."""
-    python = environment("mlserver", "mlserver", "mlserver-sklearn", "scikit-learn==1.9.1")
+    python = environment("mlserver", "mlserver", "mlserver-sklearn", "scikit-learn==1.9.1", "uvloop<0.22")
     (folder / "model.pkl").write_bytes(pickle.dumps(model))
     port, grpc, metrics = free_port(), free_port(), free_port()
     settings = {
