@@ -30,6 +30,7 @@ class Component:
     log: Path
     ready: Ready  # does it answer?
     before: Callable[[], None] = lambda: None  # what to clear away before it starts again
+    after: Callable[[], Awaitable[None]] | None = None  # what to tell others once it is back
     process: Process | None = field(default=None, repr=False)
     pause: float = FIRST_PAUSE_SECONDS
     stopping: bool = False
@@ -82,6 +83,8 @@ class Component:
             await self.start()
             try:
                 await self.wait_ready(seconds)
+                if self.after:
+                    await self.after()
                 say(f"{self.name} is back")
             except Unavailable as error:
                 say(str(error))
