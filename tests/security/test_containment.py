@@ -2,9 +2,12 @@
 
 import os
 import pickle
+import shutil
 import socket
+import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +35,18 @@ class Attack:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "model"
+def place() -> Iterator[Path]:
+    """A folder that every user can enter: what protects a file in it is not the way there."""
+    made = Path(tempfile.mkdtemp(prefix="majlis-hostile-"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture
+def folder(place: Path) -> Path:
+    made = place / "model"
     made.mkdir()
-    for path in (made, *made.parents):
-        if path != Path("/tmp") and path.is_relative_to("/tmp"):
-            path.chmod(0o755)
     return made
 
 
@@ -74,8 +83,8 @@ def test_environment_holds_no_secret(folder: Path, monkeypatch: pytest.MonkeyPat
     assert not any(secret in told for secret in ("hub-token", "hunter2", "aws-secret", "TOKEN"))
 
 
-def test_signing_key_cannot_be_read(folder: Path, tmp_path: Path) -> None:
-    control = tmp_path / "control"
+def test_signing_key_cannot_be_read(folder: Path, place: Path) -> None:
+    control = place / "control"
     control.mkdir(mode=0o700)
     key = control / "signing.pem"
     key.write_text("-----BEGIN PRIVATE KEY-----")
@@ -85,9 +94,9 @@ def test_signing_key_cannot_be_read(folder: Path, tmp_path: Path) -> None:
 
 
 @root_only
-def test_signing_key_cannot_be_read_by_its_own_user_either(folder: Path, tmp_path: Path) -> None:
+def test_signing_key_cannot_be_read_by_its_own_user_either(folder: Path, place: Path) -> None:
     """Even where the folder is not hidden, the model process is somebody else."""
-    key = tmp_path / "signing.pem"
+    key = place / "signing.pem"
     key.write_text("-----BEGIN PRIVATE KEY-----")
     key.chmod(0o600)
     told = attempt(folder, TELL.format(f"open({str(key)!r}).read()"))
@@ -188,9 +197,10 @@ def owned(user: int) -> list[str]:
     return found
 
 
-def test_answers_are_never_unpickled(folder: Path, tmp_path: Path) -> None:
+def test_answers_are_never_unpickled(folder: Path, place: Path) -> None:
     """A model process that writes what it likes on the pipe gets an error, not an execution."""
-    owned_file = tmp_path / "owned"
+    place.chmod(0o777)
+    owned_file = place / "owned"
     payload = pickle.dumps(Attack(f"open({str(owned_file)!r}, 'w')"))
     source = (
         "import os, struct\n"
@@ -209,11 +219,11 @@ def test_answers_are_never_unpickled(folder: Path, tmp_path: Path) -> None:
     assert not owned_file.exists()
 
 
-def test_a_hostile_version_is_failed_before_anything_is_loaded(folder: Path, tmp_path: Path) -> None:
-    touched = tmp_path / "touched"
-    touched.parent.chmod(0o777)
+def test_a_hostile_version_is_failed_before_anything_is_loaded(folder: Path, place: Path) -> None:
+    touched = place / "touched"
+    place.chmod(0o777)
     hostile(folder, f"open({str(touched)!r}, 'w').close()")
-    rows = tmp_path / "rows.parquet"
+    rows = place / "rows.parquet"
     pd.DataFrame({"x": [0.0, 1.0], "late": [0, 1]}).to_parquet(rows)
     job = Job(
         folder=str(folder),
