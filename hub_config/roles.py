@@ -55,7 +55,7 @@ def service_roles(demo_accounts: bool) -> list[dict[str, Any]]:
     """What the services may do: each only what it is for."""
     person = Role.SCIENTIST.value  # the demo runs its pipeline in the scientist's server
     demo = [f"servers!user={person}", f"access:servers!user={person}", f"read:users!user={person}"]
-    supervise = ["read:hub", "list:services", "read:services", *(demo if demo_accounts else [])]
+    supervise = ["proxy", "read:hub", "list:services", "read:services", *(demo if demo_accounts else [])]
     cull = ["list:users", "read:users:activity", "read:servers", "delete:servers"]
     granted = {
         CONTROL: ["list:users", "read:users:name", "read:users:groups", access_to(TRACKING)],

@@ -139,9 +139,17 @@ class Bench:
             "--log-level=warn",
         ]
         token = {"CONFIGPROXY_AUTH_TOKEN": self.proxy_token}
-        return self.make(
-            "proxy", [node(), str(PROXY), *arguments], lambda: self.answers(self.proxy_api), token
-        )
+        command = [node(), str(PROXY), *arguments]
+        component = self.make("proxy", command, lambda: self.answers(self.proxy_api), token)
+        component.after = self.route_again
+        return component
+
+    async def route_again(self) -> None:
+        """A new proxy knows no way; have the hub tell it. A hub that is away tells it when it comes back."""
+        bench = self.settings.workbench
+        url = f"http://{bench.host}:{bench.hub_api_port}{bench.base_url}hub/api/proxy"
+        with suppress(httpx.HTTPError):
+            await self.probe.post(url, headers={"Authorization": f"token {self.token}"})
 
     def hub(self) -> Component:
         """JupyterHub, with the services it starts."""
