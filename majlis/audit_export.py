@@ -23,15 +23,12 @@ from sqlalchemy.orm import Session
 from . import clock
 from majlis.audit import (
     AuditRow,
-    Entry,
     RetiredRow,
     Stored,
     append,
     beginning,
-    extend,
     head,
     stored,
-    verify,
     walk,
 )
 from .envelope import PrivateKey, PublicKey, seal, unseal, write_whole

@@ -141,7 +141,7 @@ class DeployWidget(View):
 
     def given(self) -> str:
         """The reason; Invalid when there is none."""
-        if reason := self.reason.value.strip():
+        if reason := str(self.reason.value).strip():
             return reason
         raise Invalid("The reason is empty.", remedy="Write why; it goes into the audit trail.")
 

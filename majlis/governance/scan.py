@@ -9,7 +9,6 @@ __all__ = ['TEXT_LIMIT', 'PICKLE', 'READABLE', 'HARMLESS_BUILTINS', 'BUILDERS', 
 # %% ../../nbs/48_governance_scan.ipynb #0ff3a607
 import io
 import re
-import zipfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
