@@ -42,7 +42,7 @@ from .pages import Pages
 from .registration import Registration
 from .service import ControlPlane
 from ..cost.meter import By, Kind, Measurement
-from ..errors import Invalid, MajlisError, NotFound, SettingsError
+from ..errors import Invalid, MajlisError, SettingsError
 from ..settings import Settings, load
 
 # %% ../../nbs/72_control_api.ipynb #9e737905

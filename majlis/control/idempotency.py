@@ -16,7 +16,7 @@ from sqlalchemy import delete
 from .. import clock
 from ..errors import Conflict, Invalid
 from ..registry.versions import IdempotencyRow
-from ..store import Base, Store
+from ..store import Store
 
 # %% ../../nbs/72_control_idempotency.ipynb #5d0cfd03
 HEADER = "idempotency-key"

@@ -24,6 +24,7 @@ from sqlalchemy.orm import Session
 
 from .. import audit, clock
 from ..access import Principal, Scope
+from ..audit_checkpoints import Keeper, verify_trail
 from .assessment import Assessment
 from .checking import Result
 from .deployments import Deployments, own
@@ -31,6 +32,7 @@ from .idempotency import Memory
 from .registration import Folders, Registration
 from .releasing import SERVICE, Releasing
 from ..cost import meter
+from ..envelope import signing_key, verifying_key
 from ..errors import Conflict, Invalid, MajlisError
 from ..events import Notifier, notifier
 from ..governance import policy as policies
@@ -71,6 +73,7 @@ class ControlPlane:
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checks")
         self._lock = (settings.control / "worker.lock").open("w")  # held as long as we live
         self._closing = False
+        self._keeper: Keeper | None = None
 
     def __repr__(self) -> str:
         return f"ControlPlane({str(self.settings.home)!r})"
@@ -82,6 +85,7 @@ class ControlPlane:
         self.deployments.publish()
         self.remind()
         if self._alone():
+            self._keeper = self._checkpoints()
             self._apply_policy()
             with self.store.reading() as session:
                 waiting = versions.in_state(session, State.REGISTERED, State.CHECKING, State.APPROVED)
@@ -136,9 +140,20 @@ class ControlPlane:
             return False
         return True
 
+    def _checkpoints(self) -> Keeper:
+        """Signs the head of the audit trail now and then, so that a trail that was cut off is seen."""
+        asked, key = self.settings.audit, signing_key(self.settings.release.signing_key)
+
+        def tell(error: MajlisError) -> None:
+            self.events.publish("audit.fault", "audit", str(error))
+
+        return Keeper(self.store, asked.checkpoints, key, asked.checkpoint_hours, tell)
+
     def close(self) -> None:
         """Stop after the check that runs; the others go on at the next start."""
         self._closing = True
+        if self._keeper:
+            self._keeper.close()
         self._worker.shutdown(wait=True, cancel_futures=True)
         self.events.close()
         self.store.close()
@@ -496,7 +511,8 @@ class ControlPlane:
         """Whether the whole audit trail holds."""
         principal.require(Scope.READ)
         with self.store.reading() as session:
-            return audit.verify(session)
+            key = verifying_key(self.settings.release.public_key)
+            return verify_trail(session, self.settings.audit.checkpoints, key)
 
 # %% ../../nbs/71_control_service.ipynb #dd0b0b8f
 UNRELEASED = (State.REGISTERED, State.CHECKING, State.IN_REVIEW, State.APPROVED)

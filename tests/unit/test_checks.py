@@ -108,7 +108,9 @@ def test_broken_answers_never_pass(subject: Subject, answers: Any) -> None:
 
 def test_one_answer_for_everything_is_worth_nothing(subject: Subject) -> None:
     for answer in (0.5, 7.0):
-        constant = dataclasses.replace(subject, predict=lambda frame, answer=answer: np.full(len(frame), answer))
+        constant = dataclasses.replace(
+            subject, predict=lambda frame, answer=answer: np.full(len(frame), answer)
+        )
         assert EVERY["better_than_baseline"](constant).verdict in ("failed", "error")
 
 
