@@ -30,7 +30,7 @@ def test_the_api_tells_strangers_nothing(workbench: Workbench, path: str) -> Non
     for headers in (
         {},
         {"Authorization": "Bearer nonsense"},
-        {"Authorization": "token "},
+        {"Authorization": "token"},
         {"Cookie": "majlis-majlis=x"},
     ):
         answer = workbench.anonymous().get(f"{API}/{path}", headers=headers)
