@@ -67,7 +67,7 @@ class Workbench:
     def begin(self, *arguments: str) -> "subprocess.Popen[bytes]":
         """Start the supervisor, and do not wait."""
         command = [sys.executable, "-m", "hub_config.workbench", *(arguments or ("up", "--bare"))]
-        with self.log.open("ab") as log:
+        with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 command, cwd=ROOT, env=self.environment, stdout=log, stderr=log, start_new_session=True
             )
