@@ -16,7 +16,7 @@ mypy
 before=$(tree)
 nbdev-export
 [ "$before" = "$(tree)" ] || { echo "check: majlis/ was not what nbs/ exports; it is now, look at git diff majlis" >&2; exit 1; }
-nbdev-test --save --n_workers 2
+nbdev-test --save --n-workers 2
 nbdev-clean
 [ "$before" = "$(tree)" ] || { echo "check: stored outputs were not what the notebooks print; look at git diff nbs" >&2; exit 1; }
 echo "check: all green"
