@@ -9,6 +9,8 @@ from pathlib import Path
 
 from majlis.errors import Conflict
 
+LOCK = "workbench.lock"  # in the state folder
+
 
 @contextmanager
 def held(path: Path, url: str) -> Iterator[None]:
@@ -24,6 +26,18 @@ def held(path: Path, url: str) -> Iterator[None]:
         file.flush()
         yield
         file.truncate(0)
+
+
+def taken(path: Path) -> bool:
+    """Does a workbench hold the lock at `path`?"""
+    if not path.exists():
+        return False
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
 
 
 def already(path: Path) -> tuple[str, str]:

@@ -8,7 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from hub_config.workbench.leftovers import sweep
+from hub_config.workbench.leftovers import end, find
+from hub_config.workbench.lock import LOCK, taken
 
 ALL_WELL = b"all well\n"
 
@@ -33,8 +34,11 @@ def relieve(sentinel: "subprocess.Popen[bytes]") -> None:
 def main() -> None:
     """Wait; then end what was left."""
     home, seconds = Path(sys.argv[1]), float(sys.argv[2])
-    if sys.stdin.buffer.read() != ALL_WELL:
-        sweep(home, seconds)
+    if sys.stdin.buffer.read() == ALL_WELL:
+        return
+    # A workbench that was started meanwhile has cleaned up itself, and what is found then is its own.
+    while (left := find(home)) and not taken(home / LOCK):
+        end(left, seconds)
 
 
 if __name__ == "__main__":

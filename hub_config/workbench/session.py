@@ -26,7 +26,7 @@ async def run(settings: Settings, purpose: str, pipeline: bool) -> int:
     screen, url = Screen(), f"{origin(settings)}{settings.workbench.base_url}"
     alone = isolation([PROJECT])
     folders.prepare(settings, alone)
-    with lock.held(settings.home / "workbench.lock", url):
+    with lock.held(settings.home / lock.LOCK, url):
         if left := await asyncio.to_thread(sweep, settings.home, settings.workbench.stop_timeout_seconds):
             screen.say(f"{left} processes of a workbench that was killed were still there; they are ended")
         ports.check(settings)
