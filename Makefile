@@ -26,6 +26,7 @@ test: ## Set up what the tests need and run them all
 export: setup ## Format the notebooks and write the library from them
 	@$(BIN)/ruff format --quiet nbs
 	@$(BIN)/nbdev-clean
+	@$(BIN)/python tools/drop_warnings.py
 	@$(BIN)/nbdev-export
 
 check: setup ## What CI's static part runs: format, lint, types, notebooks against the library
@@ -37,7 +38,7 @@ docs: setup ## Build the notebooks into a site (_docs/)
 	@echo "docs: _docs/index.html"
 
 bench: setup ## Measure against peers, side by side
-	@$(BIN)/python -m pytest tests/bench --benchmark -s
+	@for bench in tests/bench/bench_*.py; do $(BIN)/python -m tests.bench.$$(basename $$bench .py) || exit 1; done
 
 clean: ## Remove everything the workbench keeps (asks first)
 	@printf 'Remove var/ with all its data? [y/N] ' && read answer && [ "$$answer" = y ] && rm -rf var || true
