@@ -90,6 +90,7 @@ def test_javascript_of_a_notebook_cannot_decide(workbench: Workbench, page: Page
     log_in(page, workbench, "engineer")
     page.goto(f"{workbench.decisions_url}/services/majlis/api/v1/whoami")
     assert "custom:majlis:review" in page.content()
+    page.goto(f"{workbench.url}/services/majlis/")  # the session that a page of the hub's origin can use
     page.goto(f"{workbench.url}/hub/home")
     tried = page.evaluate(
         """async ([there, here]) => {
