@@ -15,18 +15,9 @@ SHORT = {"months": [1, 2, 9, 10, 11], "iterations": 40, "epochs": 1}  # trains, 
 PIPELINE_SECONDS = 600.0
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--benchmark` runs what measures; it is slow and not part of the tests."""
-    parser.addoption("--benchmark", action="store_true", help="run tests/bench, and print what it measures")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the benchmarks out unless they are asked for."""
-    if not config.getoption("--benchmark"):
-        skip = pytest.mark.skip(reason="measures, does not test: make bench")
-        for item in items:
-            if Path(__file__).parent / "bench" in item.path.parents:
-                item.add_marker(skip)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The browser comes last: Playwright keeps an event loop running in this thread once it has started."""
+    items.sort(key=lambda item: Path(__file__).parent / "browser" in item.path.parents)
 
 
 @pytest.fixture(scope="session")
