@@ -31,12 +31,20 @@ def fresh() -> Mlp:
 def workers() -> list[psutil.Process]:
     """The processes that train; the agent above them names the module too."""
     below = psutil.Process().children(recursive=True)
-    lines = {process: process.cmdline() for process in below}
+    lines = {process: command(process) for process in below}
     return [
         p
         for p, line in lines.items()
         if "majlis.training.distributed" in line and "torch.distributed.run" not in line
     ]
+
+
+def command(process: psutil.Process) -> list[str]:
+    """How it was started; nothing when it has ended by now."""
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:  # a zombie is one, too
+        return []
 
 
 def kill_one(checkpoint: Path, killed: list[int]) -> None:
