@@ -3,13 +3,26 @@
 Run from the project's root: `python tools/docs.py && mkdocs build`.
 """
 
-import json
+import multiprocessing
+import os
 import shutil
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from fastcore.nbio import mk_cell, nb_frontmatter, read_nb, write_nb
 from nbdev.config import get_config
-from nbdev.serve import proc_nbs
+from nbdev.processors import FilterDefaults
+from nbdev.serve_drv import exec_nb
+
+SITE = Path("_proc")
+
+
+def render(notebook: Path) -> None:
+    """Process `notebook` for reading, as `nbdev.serve.proc_nbs` does with all of them, and write it to the site."""
+    os.environ["IN_TEST"] = "1"  # nbdev's word for "run the cells that show documentation"
+    target = SITE / notebook.name
+    exec_nb(notebook, target, FilterDefaults)
+    flatten(target)
 
 
 def flatten(path: Path) -> None:
@@ -40,12 +53,16 @@ def add_pipelines(site: Path) -> None:
 
 def main() -> None:
     """Write the whole site's sources to _proc/."""
-    site = Path(proc_nbs(get_config().nbs_path, n_workers=0, force=True))
-    for notebook in site.glob("*.ipynb"):
-        flatten(notebook)
-    add_pipelines(site)
-    shutil.copy("README.md", site / "index.md")
-    print(json.dumps({"notebooks": len(list(site.rglob("*.ipynb"))), "site": str(site.name)}))
+    source = get_config().nbs_path
+    shutil.rmtree(SITE, ignore_errors=True)
+    shutil.copytree(source, SITE, ignore=shutil.ignore_patterns("*.ipynb", ".*"))
+    # a process each: notebooks that define tables cannot share one
+    apart = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=apart, max_tasks_per_child=1) as pool:
+        done = list(pool.map(render, sorted(source.glob("*.ipynb"))))
+    add_pipelines(SITE)
+    shutil.copy("README.md", SITE / "index.md")
+    print(f"docs: {len(done)} notebooks of the library rendered")
 
 
 if __name__ == "__main__":

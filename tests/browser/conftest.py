@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 QUIET = (
     "--no-sandbox",
@@ -25,6 +25,7 @@ def chromium() -> Iterator[Browser]:
     """One browser for the session."""
     program = shutil.which("chromium")
     assert program, "chromium is missing: make test installs it, or apt-get install chromium"
+    expect.set_options(timeout=PATIENCE_MS)  # its own default is 5 s, whatever a context allows
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=list(QUIET))
         yield browser

@@ -51,7 +51,7 @@ def test_a_scientist_opens_a_finished_run_and_talks_to_the_workbench(
     expect(page.get_by_role("heading", name="Welcome, scientist")).to_be_visible()
     keep(page, "home")
 
-    page.goto(f"{workbench.url}/user/scientist/lab/tree/{executed(finished_run, 'train')}")
+    page.goto(f"{workbench.url}/user/scientist/lab/tree/{executed(finished_run, 'train')}?reset")
     notebook = page.locator(".jp-Notebook")
     expect(notebook).to_be_visible()
     expect(notebook.get_by_role("heading", level=1).first).to_contain_text("Train")
