@@ -34,7 +34,7 @@ check: setup ## What CI's static part runs: format, lint, types, notebooks again
 
 docs: setup ## Build the notebooks into a site (_docs/)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/docs.py
-	@$(BIN)/mkdocs build --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	@echo "docs: _docs/index.html"
 
 bench: setup ## Measure against peers, side by side

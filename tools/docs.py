@@ -3,12 +3,14 @@
 Run from the project's root: `python tools/docs.py && mkdocs build`.
 """
 
+import inspect
 import multiprocessing
 import os
 import shutil
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+from fastcore import docments
 from fastcore.nbio import mk_cell, nb_frontmatter, read_nb, write_nb
 from nbdev.config import get_config
 from nbdev.processors import FilterDefaults
@@ -18,8 +20,10 @@ SITE = Path("_proc")
 
 
 def render(notebook: Path) -> None:
-    """Process `notebook` for reading, as `nbdev.serve.proc_nbs` does with all of them, and write it to the site."""
+    """Process `notebook` for reading, as `nbdev.serve.proc_nbs` does, and write it to the site."""
     os.environ["IN_TEST"] = "1"  # nbdev's word for "run the cells that show documentation"
+    # annotations as they are written: names that are only imported for types cannot be evaluated
+    docments.signature = lambda symbol, **_: inspect.signature(symbol)
     target = SITE / notebook.name
     exec_nb(notebook, target, FilterDefaults)
     flatten(target)
