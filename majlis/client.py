@@ -229,6 +229,10 @@ class Version:
         """The model card, as HTML."""
         return self.api.bytes("GET", f"{self.path}/card").text
 
+    def review(self) -> str:
+        """The review notebook that the platform executed, as HTML."""
+        return self.api.bytes("GET", f"{self.path}/review").text
+
     def withdraw(self, reason: str) -> Self:
         """Take the version back before it is released."""
         self.record = self.api("POST", f"{self.path}/withdraw", json={"reason": reason})

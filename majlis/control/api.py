@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['log', 'PROBLEM', 'REMIND_SECONDS', 'PAGE_MAX', 'Reason', 'Caller', 'Plane', 'Number', 'VersionNumber', 'CARD_HEADERS',
-           'api', 'USAGE_MAX', 'Amount', 'Name', 'WRITES', 'Next', 'problem', 'refused', 'invalid', 'http_error',
-           'caller', 'plane', 'Asked', 'Because', 'Ruling', 'PolicyText', 'Wanted', 'KeyWanted', 'whoami',
-           'health_summary', 'models', 'model', 'register', 'version', 'card', 'decide', 'withdraw', 'test_policy',
-           'reviews', 'release', 'revoke', 'deployments', 'deployment', 'deploy', 'undeploy', 'rollback', 'issue_key',
-           'predictions', 'Usage', 'meter', 'costs', 'trail', 'audit_record', 'verify', 'once', 'remind', 'create_app',
-           'embedded_app', 'main']
+           'REVIEW_HEADERS', 'api', 'USAGE_MAX', 'Amount', 'Name', 'WRITES', 'Next', 'problem', 'refused', 'invalid',
+           'http_error', 'caller', 'plane', 'Asked', 'Because', 'Ruling', 'PolicyText', 'Wanted', 'KeyWanted', 'whoami',
+           'health_summary', 'models', 'model', 'register', 'version', 'card', 'review', 'review_notebook', 'decide',
+           'withdraw', 'test_policy', 'reviews', 'release', 'revoke', 'deployments', 'deployment', 'deploy', 'undeploy',
+           'rollback', 'issue_key', 'predictions', 'Usage', 'meter', 'costs', 'trail', 'audit_record', 'verify', 'once',
+           'remind', 'create_app', 'embedded_app', 'main']
 
 # %% ../../nbs/72_control_api.ipynb #91abf102
 import asyncio
@@ -35,7 +35,7 @@ from starlette.responses import StreamingResponse
 from .. import __version__, clock
 from ..access import Principal, local_principal
 from ..audit import Record
-from . import health
+from . import evidence, health
 from .idempotency import HEADER, fingerprint
 from .identity import HubIdentity, Identity, LocalIdentity
 from .pages import Pages
@@ -151,6 +151,10 @@ class KeyWanted(Asked):
 
 VersionNumber = Annotated[int, Field(ge=1, le=2**31 - 1)]
 CARD_HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox"}
+REVIEW_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
+    "frame-ancestors 'self'; sandbox"
+}
 api = APIRouter()
 
 
@@ -203,6 +207,18 @@ def version(principal: Caller, control: Plane, name: str, number: VersionNumber)
 def card(principal: Caller, control: Plane, name: str, number: VersionNumber) -> Response:
     """The model card of a version."""
     return HTMLResponse(control.card(principal, name, number), headers=CARD_HEADERS)
+
+
+@api.get("/models/{name}/versions/{number}/review")
+def review(principal: Caller, control: Plane, name: str, number: VersionNumber) -> Response:
+    """The review notebook that the platform executed, as one HTML page."""
+    return HTMLResponse(evidence.page(control.review(principal, name, number)), headers=REVIEW_HEADERS)
+
+
+@api.get("/models/{name}/versions/{number}/review.ipynb")
+def review_notebook(principal: Caller, control: Plane, name: str, number: VersionNumber) -> Response:
+    """The review notebook itself: the bytes whose digest a decision is bound to."""
+    return Response(control.review(principal, name, number), media_type="application/x-ipynb+json")
 
 
 @api.post("/models/{name}/versions/{number}/reviews", status_code=HTTPStatus.CREATED)

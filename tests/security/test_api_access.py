@@ -1,12 +1,16 @@
 """Every endpoint of the control plane × every role × own and foreign things: allowed or refused."""
 
+import hashlib
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
+import nbformat
 import pytest
+from nbformat.v4 import new_markdown_cell, new_notebook
+from sqlalchemy.orm import Session
 from starlette.requests import HTTPConnection
 from starlette.testclient import TestClient
 
@@ -14,7 +18,8 @@ from majlis import audit, clock
 from majlis.access import KERNEL_SCOPES, Principal, Role, role_scopes
 from majlis.control.api import PROBLEM, create_app
 from majlis.control.service import ControlPlane
-from majlis.errors import Unauthenticated
+from majlis.envelope import write_whole
+from majlis.errors import Tampered, Unauthenticated
 from majlis.registry import versions
 from majlis.registry.versions import DeploymentRow, ReleaseRow, RevisionRow, Stage, State
 from majlis.settings import load
@@ -58,6 +63,7 @@ REGISTRATION = {
         "autonomy": "advises",
     },
 }
+NOTEBOOK = nbformat.writes(new_notebook(cells=[new_markdown_cell("What the checks found")]))
 MEASUREMENT = {"id": "1", "kind": "pipeline", "subject": "flights", "cpu_seconds": 1.0}
 
 
@@ -73,6 +79,8 @@ TABLE: list[tuple[str, str, Any, frozenset[str]]] = [
     ("GET", "/models/flights", None, READERS),
     ("GET", "/models/flights/versions/1", None, READERS),
     ("GET", "/models/flights/versions/1/card", None, READERS),
+    ("GET", "/models/flights/versions/1/review", None, READERS),
+    ("GET", "/models/flights/versions/1/review.ipynb", None, READERS),
     ("POST", "/models/flights/versions", REGISTRATION, DEVELOPERS),
     ("POST", "/models/flights/versions/1/reviews", ruling("review"), frozenset({"engineer"})),
     ("POST", "/models/flights/versions/1/reviews", ruling("own"), frozenset({"owner"})),
@@ -133,6 +141,14 @@ def columns(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
+def in_review(control: ControlPlane, session: Session, **changes: Any) -> None:
+    """Amira's model, its first version documented and waiting for people."""
+    write_whole(control.evidence.path("flights", 1), NOTEBOOK)
+    digest = hashlib.sha256(NOTEBOOK.encode()).hexdigest()
+    waiting = columns(state=State.IN_REVIEW.value, evidence=digest, **changes)
+    versions.add(session, "flights", 1, "amira", **waiting)
+
+
 @pytest.fixture
 def things(control: ControlPlane) -> None:
     """Amira's model with a version in review and a released one that is deployed; nothing else happened."""
@@ -149,7 +165,7 @@ def things(control: ControlPlane) -> None:
         ):
             session.connection().exec_driver_sql(f'DELETE FROM "{table}"')
         session.connection().exec_driver_sql("DELETE FROM registered_model")
-        versions.add(session, "flights", 1, "amira", **columns(state=State.IN_REVIEW.value))
+        in_review(control, session)
         released = versions.add(
             session,
             "flights",
@@ -289,7 +305,7 @@ def test_a_rejection_ends_it(http: TestClient, identity: Asking, things: None) -
 
 
 def test_pages_offer_a_decision_only_to_who_may_decide(
-    http: TestClient, identity: Asking, things: None
+    http: TestClient, control: ControlPlane, identity: Asking, things: None
 ) -> None:
     page = "/services/majlis/models/flights/1"
     for who, offered in (("engineer", True), ("kernel", False), ("ben", False)):
@@ -298,12 +314,41 @@ def test_pages_offer_a_decision_only_to_who_may_decide(
         assert (f'action="{page}/decide"' in answer.text) is offered, who
         assert answer.headers["x-frame-options"] == "DENY" and "<script" not in answer.text
     identity.who = PEOPLE["ben"]
-    form = {"decision": "approve", "chair": "review", "reason": REASON["reason"], "digest": "0" * 64}
+    record = control.version(PEOPLE["engineer"], "flights", 1)
+    shown = {name: record[name] for name in ("digest", "evidence", "policy")}
+    form = {"decision": "approve", "chair": "review"} | REASON | shown
     assert http.post(f"{page}/decide", data=form).status_code == 403
     identity.who = PEOPLE["engineer"]
-    assert http.post(f"{page}/decide", data=form | {"digest": "1" * 64}).status_code == 409
+    for name in shown:
+        assert http.post(f"{page}/decide", data=form | {name: "1" * 64}).status_code == 409, name
     assert http.post(f"{page}/decide", data=form, follow_redirects=False).status_code == 303
     assert REASON["reason"] in http.get(page).text
+
+
+def test_the_review_notebook_is_shown_inert(http: TestClient, identity: Asking, things: None) -> None:
+    identity.who = PEOPLE["compliance"]
+    answer = http.get(f"{API}/models/flights/versions/1/review")
+    policy = answer.headers["content-security-policy"]
+    assert "What the checks found" in answer.text and "<script" not in answer.text
+    assert policy.startswith("default-src 'none'") and "sandbox" in policy and "allow-scripts" not in policy
+    assert (
+        f'src="{API}/models/flights/versions/1/review"' in http.get("/services/majlis/models/flights/1").text
+    )
+
+
+def test_nobody_decides_on_a_review_notebook_that_is_missing_or_changed(
+    http: TestClient, control: ControlPlane, identity: Asking, things: None
+) -> None:
+    identity.who, reviews = PEOPLE["engineer"], f"{API}/models/flights/versions/1/reviews"
+    write_whole(control.evidence.path("flights", 1), NOTEBOOK + " ")
+    changed = http.post(reviews, json=ruling("review"))
+    assert changed.status_code == Tampered.status and "not the one that was made" in changed.json()["detail"]
+    control.evidence.path("flights", 1).unlink()
+    assert http.post(reviews, json=ruling("review")).status_code == Tampered.status
+    with control.store.session() as session:
+        versions.find(session, "flights", 1).evidence = ""
+    assert http.post(reviews, json=ruling("review")).status_code == 409
+    assert control.version(PEOPLE["engineer"], "flights", 1)["reviews"] == []
 
 
 def test_a_write_that_is_sent_twice_is_done_once(
@@ -355,9 +400,7 @@ def test_another_policy_voids_what_was_approved_under_the_old_one(tmp_path: Path
     control = opened(old)
     policy = control.policy.digest
     with control.store.session() as session:
-        row = versions.add(
-            session, "flights", 1, "amira", **columns(state=State.IN_REVIEW.value, policy=policy)
-        )
+        in_review(control, session, policy=policy)
     who = PEOPLE["engineer"]
     given = control.decide(who, "flights", 1, "review", "approve", REASON["reason"])
     assert given["reviews"][0]["void"] == ""
@@ -368,5 +411,5 @@ def test_another_policy_voids_what_was_approved_under_the_old_one(tmp_path: Path
     assert record["reviews"][0]["void"] == "the policy changed"
     assert record["policy"] == control.policy.digest != policy
     assert record["tier"] == "low"  # what was declared, judged anew: the row said high without a reason
-    assert "review.voided" in {entry.action for entry in control.trail(who, subject=row.subject)}
+    assert "review.voided" in {entry.action for entry in control.trail(who, subject="flights/1")}
     control.close()

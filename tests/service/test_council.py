@@ -1,5 +1,6 @@
 """The whole path of a model through the API and the client: register, checks, tier, release, deployment."""
 
+import hashlib
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,6 +86,7 @@ def test_whole_path(
     folder = settings.release.folder / str(version.release)
     statement = verify(folder, settings.release.public_key)
     assert statement.formats == {"native": "model", "onnx": "onnx/model.onnx"}
+    assert statement.evidence == version.record["evidence"] != ""
     assert statement.owner == wb.whoami()["name"] and statement.approvals[0].chair == "policy"
 
     deployment = wb.deploy(version)
@@ -163,6 +165,9 @@ def test_nobody_decides_on_their_own(
     version = wb.register(logged[0], "decider", evaluation(table[1]), facts).wait(120)
     assert (version.state, version.tier, version.record["required"]) == ("in review", "medium", ["review"])
     assert [row["model"] for row in wb.reviews()] == ["decider"]
+    document = wb.api.bytes("GET", f"{version.path}/review.ipynb").content
+    assert version.record["evidence"] == hashlib.sha256(document).hexdigest()
+    assert "gold.flights version" in version.review() and "data:image/png" in version.review()
     with pytest.raises(Forbidden, match="made or requested this version"):
         wb.api(
             "POST",
