@@ -69,7 +69,7 @@ class LocalSpawner(LocalProcessSpawner):  # type: ignore[misc]  # jupyterhub has
             os.chown(self.home, self.account, GROUP)
         seed = [sys.executable, "-I", "-S", str(Path(__file__).with_name("seed.py"))]
         subprocess.run(
-            [*seed, str(self.notebooks), str(self.home / "notebooks")],
+            [*seed, str(self.notebooks), str(self.home)],
             check=True,
             cwd=self.home,
             env={"HOME": str(self.home)},
