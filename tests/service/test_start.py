@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -38,7 +39,8 @@ text = [
     if output.get("name") != "stderr"
 ]
 kinds = sorted({{kind for output in outputs for kind in output.get("data", {{}})}})
-print("executed", json.dumps({{"text": "\\n".join(text), "kinds": kinds}}))
+html = "\\n".join(str(output.get("data", {{}}).get("text/html", "")) for output in outputs)
+print("executed", json.dumps({{"text": "\\n".join(text), "html": html, "kinds": kinds}}))
 """
 
 WAITING = """
@@ -68,7 +70,7 @@ print(version.state, version.version)
 
 
 def executed(person: Person, name: str, **parameters: Any) -> dict[str, Any]:
-    """What the notebook in the person's home shows when it runs in their server: texts, kinds of output."""
+    """What the notebook in the person's home shows when it runs in their server: as text, as HTML."""
     code = EXECUTE.format(source=f"start/{name}.ipynb", parameters=parameters, cwd="start")
     return told(person.run(code, KERNEL_SECONDS))
 
@@ -149,6 +151,7 @@ def test_a_second_person_has_a_first_model_too(people: People, first_model: dict
 
 def test_own_data_reach_the_lake_and_the_faults_the_quarantine(people: People) -> None:
     shown = executed(people["scientist"], "02_your_data", table="start_members", members=30)
+    assert "city is not in the list of cities, joined: is not written YYYY-MM-DD" in shown["text"]
     assert "30 rows as silver.start_members@0, 5 rows as silver.start_members_quarantine@0" in shown["text"]
     look = """
 import json, majlis
@@ -172,7 +175,9 @@ print(json.dumps([wb.lake.read("silver.start_members").height, sorted(reasons)])
 def test_a_review_is_read_by_everybody_and_decided_by_no_kernel(
     people: People, workbench: Workbench, waiting: int, name: str
 ) -> None:
-    shown = executed(people[name], "03_review_a_model", model="start-review", number=waiting)["text"]
+    outputs = executed(people[name], "03_review_a_model", model="start-review", number=waiting)
+    shown, (card,) = outputs["text"], re.findall(r'<iframe sandbox .*srcdoc="([^"]+)"', outputs["html"])
+    assert "start-review" in card and "Wait for people to decide" in card
     assert f"{name}, here as {name}" in shown
     assert "none: whoever can change a cell" in shown and not any(each in shown for each in DECIDING_SCOPES)
     assert f"{workbench.decisions_url}/services/majlis/models/start-review/versions/{waiting}" in shown
