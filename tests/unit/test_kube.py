@@ -150,10 +150,12 @@ def test_spot_is_tolerated_and_preferred_only_where_it_was_chosen(choice: str | 
 
 def test_only_restricted_profiles_are_closed_to_the_network() -> None:
     labels = {
-        name: pod_of({"profile": name}, profile.groups[0])["metadata"]["labels"][kube.NETWORK]
+        name: pod_of({"profile": name}, profile.groups[0])["metadata"]["labels"]
         for name, profile in SETTINGS.profiles.items()
     }
-    assert [name for name, label in labels.items() if label == "closed"] == ["restricted"]
+    assert [name for name, each in labels.items() if each[kube.NETWORK] == "closed"] == ["restricted"]
+    assert {each["component"] for each in labels.values()} == {"singleuser-server"}  # the policies' selector
+    assert {each["hub.jupyter.org/network-access-hub"] for each in labels.values()} == {"true"}
 
 
 def test_the_home_is_the_persons_own_volume() -> None:
