@@ -10,6 +10,7 @@ from typing import Any
 
 from hub_config import roles, services
 from majlis.settings import load
+from spawner import kube
 from spawner.isolation import isolation
 from spawner.local import LocalSpawner
 
@@ -65,3 +66,5 @@ c.Spawner.env_keep = ["LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "REQUESTS_CA_BUND
 c.Spawner.environment = services.kernel_environment(settings, os.environ) | {
     "MLFLOW_TRACKING_TOKEN": lambda spawner: spawner.api_token,
 }
+if bench.spawner == "kubernetes":
+    kube.configure(c, settings)

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SECTIONS', 'PROFILE', 'Texts', 'RESERVED', 'FILE', 'Section', 'Workbench', 'StoreSection', 'Tracking', 'LakeSection',
            'FeaturesSection', 'GatewaySection', 'ReleaseSection', 'Checks', 'PolicySection', 'AuditSection', 'Notify',
-           'Costs', 'Budgets', 'Profile', 'Settings', 'read', 'variable', 'overrides', 'find', 'resolved', 'anchored',
-           'Faults', 'allowed', 'load', 'parsed']
+           'Costs', 'Budgets', 'KubernetesSection', 'Profile', 'Settings', 'read', 'variable', 'overrides', 'find',
+           'resolved', 'anchored', 'Faults', 'allowed', 'load', 'parsed']
 
 # %% ../nbs/02_settings.ipynb #2efe3197
 import configparser
@@ -44,6 +44,7 @@ class Workbench(Section):
     start_timeout_seconds: Seconds = 120
     stop_timeout_seconds: Seconds = 20
     idle_seconds: Annotated[float, Field(ge=0)] = 3600
+    spawner: Literal["local", "kubernetes"] = "local"
 
 
 class StoreSection(Section):
@@ -172,6 +173,22 @@ class Budgets(Section):
     warn_percent: Percents = (80, 90, 100)
 
 
+class KubernetesSection(Section):
+    """[kubernetes]: what every server's pod has, whatever its profile."""
+
+    namespace: str = Field(default="majlis", pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+    proxy_url: str = Field(default="http://proxy-public", pattern=r"^https?://[^/\s]+$")
+    home: str = Field(default="/home/jovyan", pattern="^/[^{}]+$")
+    storage_gib: Count = 10
+    storage_class: str = ""
+    user_id: Count = 1000
+    group_id: Count = 100
+    spot_label: Pairs = Field(default_factory=lambda: {"majlis/capacity": "spot"})
+    spot_taint: Tolerations = (
+        {"key": "majlis/capacity", "effect": "NoSchedule", "operator": "Equal", "value": "spot"},
+    )
+
+
 class Profile(Section):
     """[profile:NAME]: a size of server that a person may choose."""
 
@@ -229,6 +246,7 @@ class Settings(BaseModel):
     notify: Notify = Field(default_factory=Notify)
     costs: Costs = Field(default_factory=Costs)
     budgets: Budgets = Field(default_factory=Budgets)
+    kubernetes: KubernetesSection = Field(default_factory=KubernetesSection)
     profiles: dict[str, Profile] = Field(default_factory=dict)
 
     @property

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from jupyterhub.spawner import LocalProcessSpawner
-from tornado import web
 from traitlets import Bool, Dict, Instance, Unicode
 
 from majlis.errors import MajlisError
@@ -51,9 +50,7 @@ class LocalSpawner(LocalProcessSpawner):  # type: ignore[misc]  # jupyterhub has
         try:
             name, self.profile = profiles.choose(self.profiles, self.groups, self.user_options)
         except MajlisError as error:
-            refusal = web.HTTPError(int(error.status), str(error))
-            refusal.jupyterhub_message = str(error)  # type: ignore[attr-defined]  # what the page shows
-            raise refusal from error
+            raise profiles.refusal(error) from error
         self.log.info("%s starts with the profile %s", self.user.name, name)
         for fact in limits.unenforced(self.profile):
             self.log.info("Profile %s: %s", name, fact)
@@ -69,7 +66,7 @@ class LocalSpawner(LocalProcessSpawner):  # type: ignore[misc]  # jupyterhub has
             os.chown(self.home, self.account, GROUP)
         seed = [sys.executable, "-I", "-S", str(Path(__file__).with_name("seed.py"))]
         subprocess.run(
-            [*seed, str(self.notebooks), str(self.home / "notebooks")],
+            [*seed, str(self.notebooks), str(self.home)],
             check=True,
             cwd=self.home,
             env={"HOME": str(self.home)},

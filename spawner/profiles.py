@@ -4,7 +4,9 @@ from collections.abc import Collection, Mapping
 from html import escape
 from typing import Any
 
-from majlis.errors import Forbidden, Invalid
+from tornado import web
+
+from majlis.errors import Forbidden, Invalid, MajlisError
 from majlis.settings import Profile
 
 OPTION = "profile"  # the spawn form's field, and the key in the options of a start through the API
@@ -40,6 +42,13 @@ def choose(
             remedy=f"Choose one of yours: {names}.",
         )
     return wanted, allowed[wanted]
+
+
+def refusal(error: MajlisError) -> web.HTTPError:
+    """An error of ours as the hub answers it: with its status, and its message on the page."""
+    answer = web.HTTPError(int(error.status), str(error))
+    answer.jupyterhub_message = str(error)  # type: ignore[attr-defined]
+    return answer
 
 
 def size(profile: Profile) -> str:

@@ -7,19 +7,32 @@ than that account may go. A note of what was put where tells an edited file from
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 NOTE = ".majlis-seeded.json"
+START = "start"  # the first notebooks: every home has them at its top, and the pipelines one folder below
 
 
-def seed(source: Path, target: Path) -> list[str]:
-    """Bring every file of `source` to `target` unless the person changed it; names what was written."""
+def plant(notebooks: Path, home: Path) -> list[str]:
+    """Bring the first notebooks and the pipelines to their places in `home`; names what was written."""
+    pipelines = seed(notebooks, home / "notebooks", without=(START,))
+    first = seed(notebooks / START, home / START)
+    return [f"notebooks/{name}" for name in pipelines] + [f"{START}/{name}" for name in first]
+
+
+def seed(source: Path, target: Path, without: Collection[str] = ()) -> list[str]:
+    """Bring every file of `source` to `target` unless the person changed it; names what was written.
+
+    Folders of `source` that are named in `without` stay where they are.
+    """
     target.mkdir(parents=True, exist_ok=True)
     note = target / NOTE
     seeded: dict[str, str] = json.loads(note.read_text()) if note.exists() else {}
     written = []
     for name, content in files(source):
+        if name.partition("/")[0] in without:
+            continue
         place, new = target / name, digest(content)
         if place.exists() and digest(place.read_bytes()) not in (seeded.get(name), new):
             continue  # theirs now
@@ -48,4 +61,4 @@ def digest(content: bytes) -> str:
 
 
 if __name__ == "__main__":
-    seed(Path(sys.argv[1]), Path(sys.argv[2]))
+    plant(Path(sys.argv[1]), Path(sys.argv[2]))

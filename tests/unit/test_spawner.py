@@ -11,7 +11,7 @@ from majlis.errors import Forbidden, Invalid
 from majlis.settings import Profile, load
 from spawner import limits, profiles
 from spawner.isolation import closed_to_others
-from spawner.seed import NOTE, seed
+from spawner.seed import NOTE, plant, seed
 
 PROFILES = {
     "small": Profile(title="Small", groups=("scientist", "owner")),
@@ -103,6 +103,21 @@ def test_what_a_person_left_alone_is_renewed(source: Path, tmp_path: Path) -> No
     (source / "pipeline/a.ipynb").write_text("newer")
     assert seed(source, home) == ["pipeline/a.ipynb"]
     assert (home / "pipeline/a.ipynb").read_text() == "newer"
+
+
+def test_the_first_notebooks_lie_beside_the_pipelines(source: Path, tmp_path: Path) -> None:
+    (source / "start").mkdir()
+    (source / "start" / "first.ipynb").write_text("first")
+    home = tmp_path / "home"
+    written = ["notebooks/pipeline/a.ipynb", "notebooks/pipeline/b.ipynb", "start/first.ipynb"]
+    assert plant(source, home) == written
+    assert plant(source, home) == []
+    assert all((home / name).is_file() for name in written)
+    assert not (home / "notebooks" / "start").exists()
+    (home / "start/first.ipynb").write_text("mine")
+    (source / "start" / "first.ipynb").write_text("newer")
+    assert plant(source, home) == []
+    assert (home / "start/first.ipynb").read_text() == "mine"
 
 
 def test_a_closed_folder_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,250 @@
+"""Kubernetes: every profile and option as the pod KubeSpawner makes of it, and who may have which."""
+
+import asyncio
+import itertools
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import kubernetes_validate
+import pytest
+from kubernetes_asyncio.client import ApiClient
+from kubespawner import KubeSpawner
+from tornado import web
+from traitlets.config import Config
+
+from majlis.access import Role
+from majlis.settings import Profile, Settings, load
+from spawner import kube
+
+CLUSTER = "1.37"  # the Kubernetes whose schemas the manifests are held against
+ALLOWED_VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim"}
+SETTINGS = load(environ={})
+
+
+KUBECONFIG = """
+apiVersion: v1
+kind: Config
+clusters: [{name: nowhere, cluster: {server: "http://127.0.0.1:9"}}]
+users: [{name: nobody, user: {}}]
+contexts: [{name: nowhere, context: {cluster: nowhere, user: nobody}}]
+current-context: nowhere
+"""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cluster's address, which KubeSpawner wants to know though nobody is asked."""
+    place = tmp_path_factory.mktemp("kube") / "config"
+    place.write_text(KUBECONFIG)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kubernetes_asyncio.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(place))
+        yield
+
+
+def configured(settings: Settings = SETTINGS) -> Config:
+    """The hub's configuration with pods as servers."""
+    config = Config()
+    kube.configure(config, settings)
+    return config
+
+
+def spawner_for(*groups: str, settings: Settings = SETTINGS) -> Any:
+    """A KubeSpawner of a person who is in these groups."""
+
+    async def made() -> Any:  # its client wants a running loop
+        return KubeSpawner(_mock=True, config=configured(settings))
+
+    spawner = asyncio.run(made())
+    spawner.user.groups = [SimpleNamespace(name=group) for group in groups]
+    spawner.api_token = "token"
+    spawner.hub.api_url = spawner.hub.url = "http://hub:8081/hub/api"
+    spawner.get_env = lambda: {
+        key: value(spawner) if callable(value) else value for key, value in spawner.environment.items()
+    }
+    return spawner
+
+
+async def chosen(spawner: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """The pod that a start with these options makes, in the hub's own order of calls."""
+    spawner.user_options = options
+    await spawner._run_apply_user_options(options)
+    await spawner.load_user_options()
+    return await plain(await spawner.get_pod_manifest())
+
+
+async def plain(thing: Any) -> dict[str, Any]:
+    """A manifest as it is sent."""
+    async with ApiClient() as client:
+        return dict(client.sanitize_for_serialization(thing))
+
+
+def pod_of(options: dict[str, Any], *groups: str) -> dict[str, Any]:
+    """The pod of a start by a member of these groups."""
+    return asyncio.run(chosen(spawner_for(*groups), options))
+
+
+def container(pod: dict[str, Any]) -> dict[str, Any]:
+    """The pod's one container."""
+    (only,) = pod["spec"]["containers"]
+    return dict(only)
+
+
+def starts() -> Iterator[dict[str, str]]:
+    """Every profile with every combination of its options."""
+    for name, profile in SETTINGS.profiles.items():
+        choices = kube.choices_of(profile)
+        for combination in itertools.product(*choices.values()):
+            yield {"profile": name, **dict(zip(choices, combination, strict=True))}
+
+
+def restricted(pod: dict[str, Any]) -> None:
+    """Fails unless a pod meets the pod-security level `restricted`."""
+    spec = pod["spec"]
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & {key for key, value in spec.items() if value}
+    for volume in spec.get("volumes", []):
+        assert set(volume) - {"name"} <= ALLOWED_VOLUMES
+    for each in [*spec["containers"], *spec.get("initContainers", [])]:
+        context = each["securityContext"]
+        assert context["allowPrivilegeEscalation"] is False
+        assert not context.get("privileged")
+        assert context["capabilities"] == {"drop": ["ALL"]}
+        assert context["runAsNonRoot"] is True
+        assert context.get("runAsUser", spec["securityContext"].get("runAsUser")) != 0
+        assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not [port for port in each.get("ports", []) if "hostPort" in port]
+
+
+@pytest.mark.parametrize("options", list(starts()), ids=lambda options: "-".join(options.values()))
+def test_every_start_makes_a_valid_restricted_pod(options: dict[str, str]) -> None:
+    profile = SETTINGS.profiles[options["profile"]]
+    pod = pod_of(options, profile.groups[0])
+    kubernetes_validate.validate(pod, CLUSTER, strict=True)
+    restricted(pod)
+    assert pod["spec"]["automountServiceAccountToken"] is False
+    assert pod["spec"]["nodeSelector"] == profile.node_selector
+    assert pod["metadata"]["annotations"]["majlis/profile"] == options["profile"]
+    resources = container(pod)["resources"]
+    assert float(resources["limits"]["cpu"]) == profile.cpu_limit
+    assert float(resources["requests"]["memory"]) == profile.memory_guarantee_gib * 2**30
+    gpus = {key: value for key, value in resources["limits"].items() if key not in ("cpu", "memory")}
+    assert gpus == ({profile.gpu_resource: str(profile.gpu)} if profile.gpu else {})
+
+
+@pytest.mark.parametrize("choice", [kube.SPOT, kube.ON_DEMAND, None])
+def test_spot_is_tolerated_and_preferred_only_where_it_was_chosen(choice: str | None) -> None:
+    options = {"profile": "gpu-shared"} | ({"capacity": choice} if choice else {})
+    spec = pod_of(options, "scientist")["spec"]
+    affinity = spec["affinity"]["nodeAffinity"]
+    tolerated = {toleration["key"] for toleration in spec["tolerations"]}
+    if choice == kube.ON_DEMAND:
+        (term,) = affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+        assert term["matchExpressions"] == [
+            {"key": "majlis/capacity", "operator": "NotIn", "values": ["spot"]}
+        ]
+        assert tolerated == {"nvidia.com/gpu"}
+    else:
+        assert list(affinity) == ["preferredDuringSchedulingIgnoredDuringExecution"]
+        assert tolerated == {"nvidia.com/gpu", "majlis/capacity"}
+
+
+def test_only_restricted_profiles_are_closed_to_the_network() -> None:
+    labels = {
+        name: pod_of({"profile": name}, profile.groups[0])["metadata"]["labels"]
+        for name, profile in SETTINGS.profiles.items()
+    }
+    assert [name for name, each in labels.items() if each[kube.NETWORK] == "closed"] == ["restricted"]
+    assert {each["component"] for each in labels.values()} == {"singleuser-server"}  # the policies' selector
+    assert {each["hub.jupyter.org/network-access-hub"] for each in labels.values()} == {"true"}
+
+
+def test_the_home_is_the_persons_own_volume() -> None:
+    spawner = spawner_for("scientist")
+    pod = asyncio.run(chosen(spawner, {}))
+    (volume,) = pod["spec"]["volumes"]
+    assert volume["persistentVolumeClaim"]["claimName"] == spawner.pvc_name
+    (mount,) = container(pod)["volumeMounts"]
+    assert mount["mountPath"] == SETTINGS.kubernetes.home
+    claim = asyncio.run(plain(spawner.get_pvc_manifest()))
+    kubernetes_validate.validate(claim, CLUSTER, strict=True)
+    assert claim["spec"]["resources"]["requests"]["storage"] == "10Gi"
+
+
+def test_nothing_of_an_earlier_start_is_left() -> None:
+    spawner = spawner_for("engineer")
+    asyncio.run(chosen(spawner, {"profile": "gpu"}))
+    again = asyncio.run(chosen(spawner, {"profile": "cpu-small"}))
+    assert again == pod_of({"profile": "cpu-small"}, "engineer")
+    assert "nvidia.com/gpu" not in container(again)["resources"]["limits"]
+
+
+def test_a_profiles_image_is_used_and_forgotten() -> None:
+    own = SETTINGS.profiles["gpu"].model_copy(update={"image": "registry.example.org/gpu:1"})
+    settings = SETTINGS.model_copy(update={"profiles": SETTINGS.profiles | {"gpu": own}})
+    spawner = spawner_for("engineer", settings=settings)
+    usual = spawner.image
+    assert container(asyncio.run(chosen(spawner, {"profile": "gpu"})))["image"] == own.image
+    assert container(asyncio.run(chosen(spawner, {"profile": "cpu-small"})))["image"] == usual
+
+
+@pytest.mark.parametrize(("group", "name"), list(itertools.product(Role, SETTINGS.profiles)))
+def test_a_group_starts_its_own_profiles_and_no_other(group: Role, name: str) -> None:
+    spawner = spawner_for(group.value)
+    entitled = group.value in SETTINGS.profiles[name].groups
+    assert (name in [each["slug"] for each in spawner.profile_list(spawner)]) is entitled
+    if entitled:
+        assert asyncio.run(chosen(spawner, {"profile": name}))
+        return
+    with pytest.raises(web.HTTPError) as refused:
+        asyncio.run(chosen(spawner, {"profile": name}))
+    assert refused.value.status_code == 403
+    assert "Choose one of yours: cpu-small" in refused.value.jupyterhub_message  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("groups", "options", "status", "told"),
+    [
+        (["scientist"], {"profile": "nope"}, 422, "Yours are: cpu-small, cpu-medium, gpu-shared"),
+        (["scientist"], {"profile": {"slug": "gpu"}}, 422, "Yours are: cpu-small"),
+        (["scientist"], {"capacity": "free"}, 422, "Choose one of: spot, on-demand"),
+        (["scientist"], {"capacity": ["spot"]}, 422, "Choose one of: spot, on-demand"),
+        (["engineer"], {"profile": "gpu", "capacity": "spot"}, 422, "Options are: profile."),
+        (["engineer"], {"profile": "gpu", "image": "evil.example/x"}, 422, "no option 'image'"),
+        (["engineer"], {"image--unlisted-choice": "evil.example/x"}, 422, "Options are: profile, capacity"),
+        (["stranger"], {}, 403, "No profile is open to your groups (stranger)"),
+        ([], {"profile": "cpu-small"}, 403, "Choose one of yours: none"),
+    ],
+)
+def test_a_bad_choice_is_refused_with_what_is_allowed(
+    groups: list[str], options: dict[str, Any], status: int, told: str
+) -> None:
+    with pytest.raises(web.HTTPError) as refused:
+        asyncio.run(chosen(spawner_for(*groups), options))
+    assert refused.value.status_code == status
+    assert told in refused.value.jupyterhub_message  # type: ignore[attr-defined]
+
+
+def test_without_the_guard_too_nobody_gets_a_server_without_a_profile() -> None:
+    spawner = spawner_for("stranger")
+    with pytest.raises(web.HTTPError) as refused:
+        asyncio.run(spawner.load_user_options())
+    assert refused.value.status_code == 403
+
+
+def test_the_form_offers_what_is_open_and_is_understood() -> None:
+    spawner = spawner_for("scientist")
+    form = asyncio.run(spawner.get_options_form())
+    assert "gpu-shared" in form
+    assert "cpu-large" not in form
+    options = spawner.options_from_form(
+        {"profile": ["gpu-shared"], "profile-option-gpu-shared--capacity": ["on-demand"]}
+    )
+    assert options == {"profile": "gpu-shared", "capacity": "on-demand"}
+    assert asyncio.run(chosen(spawner, options))
+
+
+def test_a_profile_without_gpu_or_spot_asks_for_neither() -> None:
+    profile = Profile(title="Plain", groups=("scientist",))
+    declared = kube.entry("plain", profile, SETTINGS.kubernetes)
+    assert "profile_options" not in declared
+    assert "extra_resource_limits" not in declared["kubespawner_override"]
