@@ -95,7 +95,7 @@ class ReviewWidget(View):
         super().draw()
         waiting = self.version.state == "in review"
         chairs = ", ".join(self.version.record["required"])
-        due = html.escape(str(self.version.record.get("due_at") or ""))
+        due = html.escape(str(self.version.record.get("due") or ""))
         text = f"Waits for {html.escape(chairs)}{f' until {due}' if due else ''}. "
         link = f"<a href='{html.escape(self.page)}' target='_blank' rel='noopener'>Open the decision page</a>"
         self.link.value = text + link if waiting else ""

@@ -162,6 +162,7 @@ def install_library() -> None:
 
 def install_extension() -> None:
     """The Lab extension and its server extension."""
+    npm()  # its build looks for one on the PATH
     call(uv(), "pip", "install", "--quiet", "--python", PYTHON, "--no-deps", "--reinstall", EXTENSION)
 
 
