@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TIMEOUT_SECONDS', 'POLL_SECONDS', 'STYLE', 'COLOURS', 'BUSY', 'DATATYPES', 'kinds', 'error', 'Embedded', 'Api',
-           'pointed', 'table', 'cell', 'shown', 'plain', 'Rows', 'Version', 'tensors', 'tensor', 'Deployment',
-           'Workbench', 'embedded', 'connect']
+           'policy_text', 'pointed', 'table', 'cell', 'shown', 'plain', 'Rows', 'Version', 'tensors', 'tensor',
+           'Deployment', 'Workbench', 'embedded', 'connect']
 
 # %% ../nbs/75_client.ipynb #6ecb9988
 import html
@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from functools import cached_property
 from io import BytesIO
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -24,7 +25,7 @@ import polars as pl
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from . import errors
-from .errors import Invalid, MajlisError, Unavailable
+from .errors import Invalid, MajlisError, NotFound, Unavailable
 from .settings import Settings, load
 
 if (
@@ -117,6 +118,19 @@ class Api:
         if response.is_error:
             raise error(response)
         return response
+
+
+def policy_text(policy: Path | str) -> str:
+    """The text of a policy that is given as it is or as a file; a text has more than one line."""
+    if isinstance(policy, str) and "\n" in policy:
+        return policy
+    try:
+        return Path(policy).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as reason:
+        raise NotFound(
+            f"The policy {str(policy)!r} cannot be read: {reason}",
+            remedy="Give a policy file or its whole text; hub_config/policy.yaml is the one that ships.",
+        ) from reason
 
 
 def pointed(api: Api, version: "Version | Mapping[str, Any] | str") -> dict[str, Any]:
@@ -470,6 +484,12 @@ class Workbench:
         return Rows(
             self.api("GET", "/audit", params=filters), ["seq", "at", "principal", "action", "subject"]
         )
+
+    def test_policy(self, policy: Path | str) -> Rows:
+        """The past decisions that another policy would change; `policy` is its file, or its text."""
+        body = {"policy": policy_text(policy)}
+        columns = ["subject", "tier_before", "tier_after", "approvals_before", "approvals_after", "reasons"]
+        return Rows(self.api("POST", "/policy/test", json=body), columns)
 
     def costs(self, by: str = "user") -> Rows:
         """What was spent, by user or by pipeline."""

@@ -479,6 +479,7 @@ class ControlPlane:
                     str(row.tier),
                     policies.Facts.model_validate(row.facts),
                     tuple(row.lineage["personal_columns"]),
+                    tuple(row.required),
                 )
                 for row in versions.in_state(session, *State)
             ]
