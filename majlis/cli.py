@@ -7,8 +7,8 @@ __all__ = ['app', 'AsJson', 'Runs', 'schedule', 'policy', 'audit', 'release', 'c
            'settings', 'workbench', 'on_hub', 'show', 'text', 'runs_folder', 'run', 'reported', 'report', 'typed',
            'latest', 'reproduce', 'list_runs', 'schedule_add', 'schedule_list', 'schedule_remove', 'schedule_tick',
            'schedule_serve', 'whoami', 'models', 'deployments', 'costs', 'policy_test', 'change_row', 'audit_verify',
-           'verdict_over_http', 'verdict_of_store', 'release_verify', 'settings_check', 'health', 'status', 'complain',
-           'main']
+           'audit_story', 'verdict_over_http', 'verdict_of_store', 'release_verify', 'settings_check', 'health',
+           'status', 'complain', 'main']
 
 # %% ../nbs/81_cli.ipynb #4218e848
 import json
@@ -426,6 +426,16 @@ def audit_verify(as_json: AsJson = False) -> None:
     else:
         complain(f"record {verdict['first_bad']}: {verdict['reason']}", "Restore the database from a backup.")
     raise typer.Exit(0 if verdict["ok"] else 1)
+
+
+@audit.command("story")
+def audit_story(
+    id: Annotated[str, typer.Argument(help="A version (flight-delay/1), release, deployment or prediction.")],
+    as_json: AsJson = False,
+) -> None:
+    """Tell how something came to be: data, training, checks, approvals, release, deployments, request."""
+    story = workbench().story(id)
+    typer.echo(json.dumps(story.record, indent=1) if as_json else str(story))
 
 
 def verdict_over_http() -> dict[str, Any]:

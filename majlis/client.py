@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TIMEOUT_SECONDS', 'POLL_SECONDS', 'STYLE', 'COLOURS', 'BUSY', 'DATATYPES', 'kinds', 'error', 'Embedded', 'Api',
-           'policy_text', 'pointed', 'table', 'cell', 'shown', 'plain', 'Rows', 'Version', 'tensors', 'tensor',
+           'policy_text', 'pointed', 'table', 'cell', 'shown', 'plain', 'Rows', 'Version', 'Story', 'tensors', 'tensor',
            'Deployment', 'Workbench', 'embedded', 'connect']
 
 # %% ../nbs/75_client.ipynb #6ecb9988
@@ -18,6 +18,7 @@ from io import BytesIO
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote
 
 import httpx
 import numpy as np
@@ -264,6 +265,31 @@ class Version:
         items = "".join(f"<li>{name}: {html.escape(str(value))}</li>" for name, value in facts.items())
         return f"{title}<ul>{items}</ul>{self.checks._repr_html_()}"
 
+# %% ../nbs/75_client.ipynb #c7d10a02
+class Story:
+    """The whole story of a decision or a prediction, in order."""
+
+    COLUMNS = ("chapter", "at", "by", "what", "reason")
+
+    def __init__(self, record: Mapping[str, Any]) -> None:
+        self.record = dict(record)
+
+    id = property(lambda self: str(self.record["id"]), doc="What was asked about.")
+    kind = property(lambda self: str(self.record["kind"]), doc="version, release, deployment or prediction.")
+    version = property(lambda self: str(self.record["version"]), doc="The model version it is about.")
+
+    @property
+    def chapters(self) -> Rows:
+        """What happened, the data first."""
+        return Rows(self.record["chapters"], self.COLUMNS)
+
+    def __repr__(self) -> str:
+        return f"{self.kind} {self.id}: the story of {self.version}\n{self.chapters}"
+
+    def _repr_html_(self) -> str:
+        title = f"{html.escape(self.kind)} <b>{html.escape(self.id)}</b>: the story of "
+        return f"{title}{html.escape(self.version)}{self.chapters._repr_html_()}"
+
 # %% ../nbs/75_client.ipynb #4e7afe12
 DATATYPES: dict[Any, str] = {
     pl.Boolean: "BOOL",
@@ -358,7 +384,7 @@ class Deployment:
 
     def delete(self, reason: str) -> None:
         """Stop serving it."""
-        self.api("DELETE", self.path, params={"reason": reason})
+        self.api.bytes("DELETE", self.path, params={"reason": reason})
 
     def __repr__(self) -> str:
         ready = "ready" if self.record["ready"] else "not ready"
@@ -484,6 +510,10 @@ class Workbench:
         return Rows(
             self.api("GET", "/audit", params=filters), ["seq", "at", "principal", "action", "subject"]
         )
+
+    def story(self, id: str) -> Story:
+        """The whole story of a version (`flight-delay/1`), a release, a deployment or a prediction's id."""
+        return Story(self.api("GET", f"/audit/story/{quote(id)}"))
 
     def test_policy(self, policy: Path | str) -> Rows:
         """The past decisions that another policy would change; `policy` is its file, or its text."""

@@ -31,6 +31,7 @@ from .deployments import Deployments, own
 from .idempotency import Memory
 from .registration import Folders, Registration
 from .releasing import SERVICE, Releasing
+from .story import Stories
 from ..cost import meter
 from ..envelope import signing_key, verifying_key
 from ..errors import Conflict, Invalid, MajlisError
@@ -69,6 +70,7 @@ class ControlPlane:
         self.assessment = Assessment(settings, self.store, self.policy, self.folders)
         self.releasing = Releasing(settings, self.store, self.policy, self.folders, self.events)
         self.deployments = Deployments(settings, self.store)
+        self.stories = Stories(settings, self.store, self.tracking)
         self.answers = Memory(self.store)
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checks")
         self._lock = (settings.control / "worker.lock").open("w")  # held as long as we live

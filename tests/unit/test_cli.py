@@ -264,3 +264,16 @@ def test_policy_test_says_what_is_wrong_with_a_file(
     assert "`when` names 'mood'; allowed is" in capsys.readouterr().err
     assert call("policy", "test", str(tmp_path / "nowhere.yaml")) == 1
     assert "nowhere.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.timeout(120)
+def test_audit_story_tells_it_in_order(capsys: pytest.CaptureFixture[str]) -> None:
+    decided("delays/1", "low")
+    assert call("audit", "story", "delays/1") == 0
+    head, _, *lines = capsys.readouterr().out.splitlines()
+    assert head == "version delays/1: the story of delays/1"
+    assert [line.split()[0] for line in lines] == ["training", "version"]
+    assert call("audit", "story", "delays/1", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["chapters"][1]["by"] == "amira"
+    assert call("audit", "story", "delays/2") == 1
+    assert "Nothing is known as 'delays/2'" in capsys.readouterr().err
