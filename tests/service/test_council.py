@@ -245,3 +245,44 @@ def test_what_was_asked_is_not_told_to_every_reader(wb: Workbench, settings: Set
         control.close()
     assert told["chapter"] == "request" and "21.5" not in str(told) and "key-1" not in str(told)
     assert f"{wb.whoami()['name']} and admins only" in told["reason"]
+
+
+@pytest.mark.timeout(300)
+def test_a_rehearsal_finds_what_the_gate_finds(
+    wb: Workbench, table: tuple[pd.DataFrame, int], logged: tuple[str, float]
+) -> None:
+    uri, found = logged
+    rehearsed = wb.check(uri, evaluation(table[1]), metrics={"pr_auc": found}, name="rehearsed")
+    version = wb.register(uri, "rehearsed", evaluation(table[1]), FACTS, metrics={"pr_auc": found}).wait(120)
+    again = wb.check(version)
+    assert [row["name"] for row in again] == [row["name"] for row in version.checks]
+    assert {row["name"] for row in again} < {row["name"] for row in rehearsed}  # no tier yet: all checks
+    judged = {row["name"]: row for row in version.checks if row["name"] != "latency"}  # a time differs
+    for rows in (rehearsed, again):
+        by_name = {row["name"]: row for row in rows}
+        for name, row in judged.items():
+            same = ("verdict", "value", "threshold", "reason", "evidence", "code_digest")
+            assert {key: by_name[name][key] for key in same} == {key: row[key] for key in same}, name
+            assert by_name[name]["seconds"] >= 0
+    assert wb.version("rehearsed").record == version.record  # nothing was recorded
+
+
+@pytest.mark.timeout(300)
+def test_a_rehearsal_fails_where_the_gate_would(
+    wb: Workbench, table: tuple[pd.DataFrame, int], logged: tuple[str, float]
+) -> None:
+    uri, found = logged
+    boast = {"pr_auc": min(1.0, found + 0.05)}
+    (row,) = wb.check(uri, evaluation(table[1]), metrics=boast, checks=["better_than_baseline"])
+    assert row["verdict"] == "failed" and "claimed" in row["reason"]
+    with pytest.raises(Invalid, match="There is no check 'charm'") as refusal:
+        wb.check(uri, evaluation(table[1]), checks=["charm"])
+    assert "better_than_baseline" in refusal.value.remedy
+    with pytest.raises(Invalid, match="nothing to measure"):
+        wb.check(uri)
+    with pytest.raises(Invalid, match="has no column gate"):
+        wb.check(uri, evaluation(table[1]) | {"target": "gate"})
+    version = wb.version("rehearsed")
+    version.record["digest"] = "0" * 64
+    with pytest.raises(Conflict, match="not those that were registered"):
+        wb.check(version)
