@@ -195,10 +195,9 @@ def deployments(session: Session, row: VersionRow, only: str) -> Iterator[Chapte
     """Where it was served, from the trail: a deployment that was deleted since is part of the story."""
     ids = {release.id for release in row.releases}
     asked = select(*audit.COLUMNS).where(AuditRow.action.in_([*SWITCHES, "deployment.deleted"]))
+    asked = asked.where(AuditRow.subject == only) if only else asked
     served: set[str] = set()  # the deployments that have it now, as the trail goes on
     for done in (audit.record(*each) for each in session.execute(asked.order_by(AuditRow.seq))):
-        if only and done.subject != only:
-            continue
         name, reason = done.subject, str(done.detail.get("reason", ""))
         after = done.detail.get("after")
         if after in ids:

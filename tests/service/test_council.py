@@ -266,6 +266,11 @@ def test_a_rehearsal_finds_what_the_gate_finds(
             assert by_name[name]["seconds"] >= 0
     assert wb.version("rehearsed").record == version.record  # nothing was recorded
 
+    wb.deploy(version)
+    (against,) = wb.check(uri, evaluation(table[1]), checks=["better_than_baseline"], name="rehearsed")
+    assert "gain_over_production" not in judged["better_than_baseline"]["evidence"]
+    assert against["evidence"]["gain_over_production"] == [0.0, 0.0, 0.0]  # the same model is served
+
 
 @pytest.mark.timeout(300)
 def test_a_rehearsal_fails_where_the_gate_would(
