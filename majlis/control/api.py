@@ -8,8 +8,8 @@ __all__ = ['log', 'PROBLEM', 'REMIND_SECONDS', 'PAGE_MAX', 'Reason', 'Caller', '
            'http_error', 'caller', 'plane', 'Asked', 'Because', 'Ruling', 'PolicyText', 'Wanted', 'KeyWanted', 'whoami',
            'health_summary', 'models', 'model', 'register', 'version', 'card', 'review', 'review_notebook', 'decide',
            'withdraw', 'test_policy', 'reviews', 'release', 'revoke', 'deployments', 'deployment', 'deploy', 'undeploy',
-           'rollback', 'issue_key', 'predictions', 'Usage', 'meter', 'costs', 'trail', 'audit_record', 'verify', 'once',
-           'remind', 'create_app', 'embedded_app', 'main']
+           'rollback', 'issue_key', 'predictions', 'Usage', 'meter', 'costs', 'trail', 'audit_record', 'story',
+           'verify', 'once', 'remind', 'create_app', 'embedded_app', 'main']
 
 # %% ../../nbs/72_control_api.ipynb #91abf102
 import asyncio
@@ -362,6 +362,12 @@ def audit_record(record: Record) -> dict[str, Any]:
     """A record of the audit trail, for the API."""
     fields = ("seq", "principal", "action", "subject", "detail", "digest")
     return {name: getattr(record, name) for name in fields} | {"at": clock.isoformat(record.at)}
+
+
+@api.get("/audit/story/{id:path}")
+def story(principal: Caller, control: Plane, id: str) -> dict[str, Any]:
+    """The whole story of a version, a release, a deployment or a prediction, in order."""
+    return control.stories.tell(principal, id)
 
 
 @api.get("/audit/verify")

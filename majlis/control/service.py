@@ -32,6 +32,7 @@ from .evidence import Evidence
 from .idempotency import Memory
 from .registration import Folders, Registration
 from .releasing import SERVICE, Releasing
+from .story import Stories
 from ..cost import meter
 from ..envelope import signing_key, verifying_key
 from ..errors import Conflict, Invalid, MajlisError
@@ -75,6 +76,7 @@ class ControlPlane:
         self.assessment = Assessment(settings, self.store, self.policy, self.folders)
         self.releasing = Releasing(settings, self.store, self.policy, self.folders, self.events)
         self.deployments = Deployments(settings, self.store)
+        self.stories = Stories(settings, self.store, self.tracking)
         self.answers = Memory(self.store)
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checks")
         self._lock = (settings.control / "worker.lock").open("w")  # held as long as we live
@@ -510,6 +512,7 @@ class ControlPlane:
                     str(row.tier),
                     policies.Facts.model_validate(row.facts),
                     tuple(row.lineage["personal_columns"]),
+                    tuple(row.required),
                 )
                 for row in versions.in_state(session, *State)
             ]

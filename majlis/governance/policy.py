@@ -189,6 +189,7 @@ class Decided:
     tier: str
     facts: Facts
     personal_columns: tuple[str, ...]
+    approvals: tuple[str, ...]  # chairs that had to agree
 
 
 @dataclass(frozen=True)
@@ -196,10 +197,11 @@ class Change:
     """A past decision that another policy would have made otherwise."""
 
     subject: str
-    before: str  # tier
-    after: str
-    reasons: tuple[str, ...]
-    approvals: tuple[str, ...]  # chairs that would have to agree
+    tier_before: str
+    tier_after: str
+    approvals_before: tuple[str, ...]  # chairs that had to agree
+    approvals_after: tuple[str, ...]  # chairs that would have to
+    reasons: tuple[str, ...]  # of the tier it would have
 
 
 def replay(policy: Policy, decided: Iterable[Decided]) -> list[Change]:
@@ -207,7 +209,7 @@ def replay(policy: Policy, decided: Iterable[Decided]) -> list[Change]:
     changes = []
     for past in decided:
         tier, reasons = policy.assess(known(past.facts, list(past.personal_columns)))
-        if tier != past.tier:
-            approvals = policy.tiers[tier].approvals
-            changes.append(Change(past.subject, past.tier, tier, tuple(reasons), approvals))
+        approvals = policy.tiers[tier].approvals
+        if tier != past.tier or {*approvals} != {*past.approvals}:
+            changes.append(Change(past.subject, past.tier, tier, past.approvals, approvals, tuple(reasons)))
     return changes

@@ -100,6 +100,7 @@ TABLE: list[tuple[str, str, Any, frozenset[str]]] = [
     ("POST", "/meters", [MEASUREMENT], DEVELOPERS),
     ("GET", "/costs", None, READERS),
     ("GET", "/audit", None, READERS),
+    ("GET", "/audit/story/flights-2", None, READERS),
     ("GET", "/audit/verify", None, READERS),
 ]
 

@@ -8,13 +8,19 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from mlflow.models import infer_signature
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
+from majlis import clock
+from majlis.access import Principal, Scope
 from majlis.client import Workbench, connect
+from majlis.control.service import ControlPlane
+from majlis.data.lineage import Lineage
 from majlis.errors import Conflict, Forbidden, Invalid, NotFound
+from majlis.monitoring.predictions import LOG
 from majlis.registry.release import verify
 from majlis.serving import snapshot
 from majlis.settings import Settings, load
@@ -174,3 +180,119 @@ def test_nobody_decides_on_their_own(
             f"{version.path}/reviews",
             json={"decision": "approve", "as": "review", "reason": "it is mine"},
         )
+
+
+def predicted(settings: Settings, deployment: str, release: str, ids: list[str], trace: str) -> None:
+    """Rows in the prediction log, as the gateway writes them."""
+    day = settings.gateway.predictions / deployment / f"date={clock.now():%Y-%m-%d}"
+    day.mkdir(parents=True, exist_ok=True)
+    told = {"at": clock.now(), "deployment": deployment, "revision": "1", "release": release}
+    told |= {"client": "key-1", "inputs": '{"wind":21.5}', "outputs": "0.93", "latency_ms": 1.5}
+    rows = [told | {"id": id, "trace_id": trace, "shadow": False} for id in ids]
+    pl.DataFrame(rows, schema=LOG).write_parquet(day / f"{ids[0]}.parquet")
+
+
+@pytest.mark.timeout(300)
+def test_the_story_from_the_table_to_the_request(
+    wb: Workbench, settings: Settings, table: tuple[pd.DataFrame, int], logged: tuple[str, float]
+) -> None:
+    wb.lake.write(table[0], "silver.weather", mode="overwrite")
+    read = wb.lake.version("gold.flights")
+    Lineage(wb.lake).record("flights.join", [wb.lake.version("silver.weather")], [read])
+    lineage = {"tables": [{"name": read.name, "version": read.version}]}
+    told = wb.register(logged[0], "told", evaluation(read.version), FACTS, lineage=lineage).wait(120)
+    wb.deploy(told, reason="the planners asked for it")
+    predicted(settings, "told", "told-1", ["r-1-0", "r-1-1", "r-1-2", "r-1-3"], "4bf92f35")
+
+    story = wb.story("r-1")
+    order = list(dict.fromkeys(row["chapter"] for row in story.chapters))
+    kinds = ["data", "training", "version", "check", "approval", "release", "deployment", "request"]
+    assert order == kinds and story.kind == "prediction" and story.version == "told/1"
+    by_kind = {kind: [row for row in story.chapters if row["chapter"] == kind] for kind in order}
+    assert by_kind["data"][0]["what"] == f"gold.flights version {read.version}"
+    assert by_kind["data"][0]["reason"] == "from table:silver.weather@0" and by_kind["data"][0]["at"]
+    assert by_kind["data"][1]["what"].endswith("where split = test")
+    assert told.record["run_id"] in by_kind["training"][0]["what"]
+    assert len(by_kind["check"]) == len(told.checks) and "passed" in by_kind["check"][0]["what"]
+    assert by_kind["approval"][0]["what"] == "approve by the policy"
+    assert by_kind["deployment"][0]["reason"] == "the planners asked for it"
+    assert '{"wind":21.5} → 0.93' in by_kind["request"][0]["what"]
+    assert by_kind["request"][-1]["what"] == "rows not shown: 1"
+
+    assert wb.story("4bf92f35").version == "told/1"
+    assert len([row for row in wb.story("r-1-2").chapters if row["chapter"] == "request"]) == 1
+    for id, kind in {"told/1": "version", "told-1": "release", "told": "deployment"}.items():
+        assert wb.story(id).kind == kind
+        assert wb.story(id).chapters == [row for row in story.chapters if row["chapter"] != "request"]
+
+
+@pytest.mark.timeout(120)
+def test_the_story_goes_on_when_the_deployment_is_gone(wb: Workbench, settings: Settings) -> None:
+    wb.deployment("told").delete("<i>too many</i> false alarms")
+    story = wb.story("r-1-0")
+    last = [row for row in story.chapters if row["chapter"] == "deployment"][-1]
+    assert (last["what"], last["reason"]) == ("told deleted", "<i>too many</i> false alarms")
+    assert "&lt;i&gt;" in story._repr_html_() and "<i>" not in story._repr_html_()
+    assert "too many" in repr(story)
+    with pytest.raises(NotFound, match="Nothing is known as 'told'") as refusal:
+        wb.story("told")
+    assert "the id of a release" in refusal.value.remedy and "prediction" in refusal.value.remedy
+
+
+@pytest.mark.timeout(120)
+def test_what_was_asked_is_not_told_to_every_reader(wb: Workbench, settings: Settings) -> None:
+    wb.deploy("told-1")
+    reader = Principal("ben", frozenset({Scope.READ.value}), frozenset(), "session")
+    control = ControlPlane(settings)
+    try:
+        told = control.stories.tell(reader, "r-1-0")["chapters"][-1]
+    finally:
+        control.close()
+    assert told["chapter"] == "request" and "21.5" not in str(told) and "key-1" not in str(told)
+    assert f"{wb.whoami()['name']} and admins only" in told["reason"]
+
+
+@pytest.mark.timeout(300)
+def test_a_rehearsal_finds_what_the_gate_finds(
+    wb: Workbench, table: tuple[pd.DataFrame, int], logged: tuple[str, float]
+) -> None:
+    uri, found = logged
+    rehearsed = wb.check(uri, evaluation(table[1]), metrics={"pr_auc": found}, name="rehearsed")
+    version = wb.register(uri, "rehearsed", evaluation(table[1]), FACTS, metrics={"pr_auc": found}).wait(120)
+    again = wb.check(version)
+    assert [row["name"] for row in again] == [row["name"] for row in version.checks]
+    assert {row["name"] for row in again} < {row["name"] for row in rehearsed}  # no tier yet: all checks
+    judged = {row["name"]: row for row in version.checks if row["name"] != "latency"}  # a time differs
+    for rows in (rehearsed, again):
+        by_name = {row["name"]: row for row in rows}
+        for name, row in judged.items():
+            same = ("verdict", "value", "threshold", "reason", "evidence", "code_digest")
+            assert {key: by_name[name][key] for key in same} == {key: row[key] for key in same}, name
+            assert by_name[name]["seconds"] >= 0
+    assert wb.version("rehearsed").record == version.record  # nothing was recorded
+
+    wb.deploy(version)
+    (against,) = wb.check(uri, evaluation(table[1]), checks=["better_than_baseline"], name="rehearsed")
+    assert "gain_over_production" not in judged["better_than_baseline"]["evidence"]
+    assert against["evidence"]["gain_over_production"] == [0.0, 0.0, 0.0]  # the same model is served
+
+
+@pytest.mark.timeout(300)
+def test_a_rehearsal_fails_where_the_gate_would(
+    wb: Workbench, table: tuple[pd.DataFrame, int], logged: tuple[str, float]
+) -> None:
+    uri, found = logged
+    boast = {"pr_auc": min(1.0, found + 0.05)}
+    (row,) = wb.check(uri, evaluation(table[1]), metrics=boast, checks=["better_than_baseline"])
+    assert row["verdict"] == "failed" and "claimed" in row["reason"]
+    with pytest.raises(Invalid, match="There is no check 'charm'") as refusal:
+        wb.check(uri, evaluation(table[1]), checks=["charm"])
+    assert "better_than_baseline" in refusal.value.remedy
+    with pytest.raises(Invalid, match="nothing to measure"):
+        wb.check(uri)
+    with pytest.raises(Invalid, match="has no column gate"):
+        wb.check(uri, evaluation(table[1]) | {"target": "gate"})
+    version = wb.version("rehearsed")
+    version.record["digest"] = "0" * 64
+    with pytest.raises(Conflict, match="not those that were registered"):
+        wb.check(version)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from majlis import cli
 from majlis.settings import load
@@ -192,3 +193,87 @@ def test_a_disk_that_takes_nothing_is_told_without_a_traceback(
     err = capsys.readouterr().err
     assert str(tmp_path / "runs") in err and "Traceback" not in err
     assert "you may write there" in err
+
+
+def decided(subject: str, tier: str, **facts: object) -> None:
+    """A version that was decided on in the past, with the chairs that the shipped policy asked for."""
+    from majlis.registry import versions
+    from majlis.store import Store
+
+    chairs = {"low": [], "medium": ["review"], "high": ["review", "own", "comply"]}
+    told = {"purpose": "Warn planners early.", "personal_data": False, "affected_people": "none"}
+    name, _, number = subject.partition("/")
+    store = Store(load().store.url)
+    store.migrate()
+    with store.session() as session:
+        versions.add(
+            session,
+            name,
+            int(number),
+            "amira",
+            makers=["amira"],
+            model_uri="models:/m-1",
+            run_id="",
+            digest="0" * 64,
+            digests={},
+            signature={"inputs": [], "outputs": []},
+            flavours=[],
+            facts=told | {"autonomy": "advises"} | facts,
+            lineage={"tables": [], "feature_views": [], "personal_columns": []},
+            evaluation={},
+            claimed={},
+            tier=tier,
+            required=chairs[tier],
+            state="released",
+        )
+    store.close()
+
+
+@pytest.mark.timeout(120)
+def test_policy_test_tells_which_past_decisions_another_policy_would_change(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    decided("delays/1", "low")
+    decided("loans/4", "medium", autonomy="decides")
+    shipped = Path("hub_config/policy.yaml").read_text()
+    assert call("policy", "test", "hub_config/policy.yaml") == 0
+    assert "no past decision would change" in capsys.readouterr().out
+
+    careful, new = yaml.safe_load(shipped), tmp_path / "new.yaml"
+    careful["rules"].append({"tier": "high", "when": {"autonomy": "decides"}, "because": "nobody looks"})
+    careful["tiers"]["low"]["approvals"] = ["review"]
+    new.write_text(yaml.safe_dump(careful, sort_keys=False))
+    assert call("policy", "test", str(new)) == 1
+    heads, *lines = capsys.readouterr().out.splitlines()
+    assert heads.split() == ["subject", "tier", "approvals", "because"] and len(lines) == 2
+    assert "delays/1" in lines[0] and "low → low" in lines[0] and "nobody → review" in lines[0]
+    assert "loans/4" in lines[1] and "medium → high" in lines[1] and "nobody looks" in lines[1]
+    assert "review → review, own, comply" in lines[1]
+    assert call("policy", "test", str(new), "--json") == 1
+    told = json.loads(capsys.readouterr().out)
+    assert [(row["subject"], row["tier_after"]) for row in told] == [("delays/1", "low"), ("loans/4", "high")]
+
+
+@pytest.mark.timeout(120)
+def test_policy_test_says_what_is_wrong_with_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(Path("hub_config/policy.yaml").read_text().replace("autonomy: decides", "mood: good"))
+    assert call("policy", "test", str(wrong)) == 1
+    assert "`when` names 'mood'; allowed is" in capsys.readouterr().err
+    assert call("policy", "test", str(tmp_path / "nowhere.yaml")) == 1
+    assert "nowhere.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.timeout(120)
+def test_audit_story_tells_it_in_order(capsys: pytest.CaptureFixture[str]) -> None:
+    decided("delays/1", "low")
+    assert call("audit", "story", "delays/1") == 0
+    head, _, *lines = capsys.readouterr().out.splitlines()
+    assert head == "version delays/1: the story of delays/1"
+    assert [line.split()[0] for line in lines] == ["training", "version"]
+    assert call("audit", "story", "delays/1", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["chapters"][1]["by"] == "amira"
+    assert call("audit", "story", "delays/2") == 1
+    assert "Nothing is known as 'delays/2'" in capsys.readouterr().err
