@@ -225,7 +225,7 @@ def server(settings: Settings) -> Override:
 
 def configure(c: Any, settings: Settings) -> None:
     """Have the hub start people's servers as pods; `c` is JupyterHub's configuration."""
-    c.JupyterHub.spawner_class = "kubespawner.KubeSpawner"
+    c.JupyterHub.spawner_class = "spawner.kube_spawner.WatchfulKubeSpawner"
     for name, value in base(settings).items():
         setattr(c.KubeSpawner, name, value)
     c.KubeSpawner.profile_list = profile_list(settings)

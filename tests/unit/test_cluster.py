@@ -7,11 +7,14 @@ from typing import Any, NamedTuple
 import kubernetes_validate
 import pytest
 import yaml
+from traitlets import import_item
 from traitlets.config import Config
+from traitlets.config.loader import PyFileConfigLoader
 
 from hub_config import roles
 from majlis.access import KERNEL_SCOPES, Role
 from majlis.settings import load
+from spawner.kube_spawner import WatchfulKubeSpawner
 
 FOLDER = Path(__file__).parents[2] / "hub_config" / "kubernetes"
 CLUSTER = "1.37"  # the Kubernetes whose schemas the manifests are held against
@@ -221,7 +224,7 @@ def test_the_charts_extra_config_finishes_the_hub() -> None:
     config.JupyterHub.services = [{"name": name} | each for name, each in VALUES["hub"]["services"].items()]
     config.JupyterHub.load_roles = [{"name": "jupyterhub-idle-culler", "scopes": ["list:users"]}]
     exec(VALUES["hub"]["extraConfig"]["majlis"], {"c": config})
-    assert config.JupyterHub.spawner_class.endswith("KubeSpawner")
+    assert import_item(config.JupyterHub.spawner_class) is WatchfulKubeSpawner
     assert callable(config.KubeSpawner.profile_list)
     found = [role["name"] for role in config.JupyterHub.load_roles]
     expected = [*(f"majlis-{role}" for role in Role), f"{roles.CONTROL}-service"]
@@ -229,3 +232,16 @@ def test_the_charts_extra_config_finishes_the_hub() -> None:
     assert set(config.JupyterHub.load_groups) == {role.value for role in Role}
     for service in config.JupyterHub.services:
         assert set(service["oauth_client_allowed_scopes"]) >= {scope.value for scope in KERNEL_SCOPES}
+
+
+@pytest.mark.parametrize(
+    ("written", "starts"), [("local", "LocalSpawner"), ("kubernetes", "WatchfulKubeSpawner")]
+)
+def test_one_setting_chooses_where_servers_run(
+    written: str, starts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAJLIS_WORKBENCH_SPAWNER", written)
+    monkeypatch.setenv("MAJLIS_WORKBENCH_HOME", str(tmp_path))
+    config = PyFileConfigLoader(str(FOLDER.parent / "jupyterhub_config.py")).load_config()
+    chosen = config.JupyterHub.spawner_class
+    assert (import_item(chosen) if isinstance(chosen, str) else chosen).__name__ == starts

@@ -9,36 +9,25 @@ from typing import Any
 import kubernetes_validate
 import pytest
 from kubernetes_asyncio.client import ApiClient
-from kubespawner import KubeSpawner
 from tornado import web
 from traitlets.config import Config
 
 from majlis.access import Role
 from majlis.settings import Profile, Settings, load
 from spawner import kube
+from spawner.kube_spawner import WatchfulKubeSpawner
+from tests.support.kube import DEFAULT, write_config
 
 CLUSTER = "1.37"  # the Kubernetes whose schemas the manifests are held against
 ALLOWED_VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim"}
 SETTINGS = load(environ={})
 
 
-KUBECONFIG = """
-apiVersion: v1
-kind: Config
-clusters: [{name: nowhere, cluster: {server: "http://127.0.0.1:9"}}]
-users: [{name: nobody, user: {}}]
-contexts: [{name: nowhere, context: {cluster: nowhere, user: nobody}}]
-current-context: nowhere
-"""
-
-
 @pytest.fixture(autouse=True, scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A cluster's address, which KubeSpawner wants to know though nobody is asked."""
-    place = tmp_path_factory.mktemp("kube") / "config"
-    place.write_text(KUBECONFIG)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kubernetes_asyncio.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(place))
+        patch.setattr(DEFAULT, write_config(tmp_path_factory.mktemp("kube")))
         yield
 
 
@@ -53,7 +42,7 @@ def spawner_for(*groups: str, settings: Settings = SETTINGS) -> Any:
     """A KubeSpawner of a person who is in these groups."""
 
     async def made() -> Any:  # its client wants a running loop
-        return KubeSpawner(_mock=True, config=configured(settings))
+        return WatchfulKubeSpawner(_mock=True, config=configured(settings))
 
     spawner = asyncio.run(made())
     spawner.user.groups = [SimpleNamespace(name=group) for group in groups]
