@@ -357,7 +357,7 @@ class Deployment:
 
     def delete(self, reason: str) -> None:
         """Stop serving it."""
-        self.api("DELETE", self.path, params={"reason": reason})
+        self.api.bytes("DELETE", self.path, params={"reason": reason})  # the answer is empty
 
     def __repr__(self) -> str:
         ready = "ready" if self.record["ready"] else "not ready"

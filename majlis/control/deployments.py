@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['KEY_PREFIX', 'KEY_DAYS_MAX', 'TAKE_UP_SECONDS', 'GATEWAY_TIMEOUT_SECONDS', 'new_key', 'own', 'Deployments', 'at_rest',
-           'fitting', 'revised', 'serving', 'usable', 'staged', 'everything', 'published', 'record', 'within']
+           'taken_back', 'fitting', 'revised', 'serving', 'usable', 'staged', 'everything', 'published', 'record',
+           'within']
 
 # %% ../../nbs/78_control_deployments.ipynb #ec255389
 import hashlib
@@ -169,9 +170,14 @@ class Deployments:
             row = find_deployment(session, name)
             own(principal, row.created_by, f"The deployment {name!r}")
             at_rest(row)
-            current = serving(row)
+            current, failed = serving(row), taken_back(row)
             earlier = [
-                r for r in row.revisions if current and r.number < current.number and usable(session, r)
+                r
+                for r in row.revisions
+                if current
+                and r.number < current.number
+                and str(r.number) not in failed
+                and usable(session, r)
             ]
             if current is None or not earlier:
                 raise Conflict(
@@ -315,6 +321,11 @@ def at_rest(row: DeploymentRow) -> None:
             f"A rollout of {row.name!r} is running",
             remedy="Wait until it ends, promote it, or abort it.",
         )
+
+
+def taken_back(row: DeploymentRow) -> set[str]:
+    """The revisions that a rollout gave up: nobody goes back to them."""
+    return {str(each.state["candidate"]) for each in row.rollouts if each.phase == Phase.ROLLED_BACK}
 
 
 def fitting(row: DeploymentRow, wanted: ReleaseRow) -> None:
