@@ -350,6 +350,11 @@ class Deployment:
         self.api("POST", f"{self.path}/rollout/promote", json={"reason": reason})
         return self.refresh()
 
+    def abort(self, reason: str) -> Self:
+        """End the rollout that runs, and give the traffic back to what served before it."""
+        self.api("POST", f"{self.path}/rollout/abort", json={"reason": reason})
+        return self.refresh()
+
     def rollback(self, reason: str) -> Self:
         """Serve what was served before; a rollout that runs is aborted."""
         self.record = self.api("POST", f"{self.path}/rollback", json={"reason": reason})

@@ -1,5 +1,6 @@
 """A canary that the control plane drives on a real gateway: promoted, taken back, resumed after a kill."""
 
+import json
 import os
 import signal
 import subprocess
@@ -131,6 +132,18 @@ def trail(wb: Workbench) -> list[tuple[str, str, int]]:
 def shares(deployment: Deployment) -> dict[str, float]:
     """The traffic's shares by revision."""
     return {str(row["name"]): float(row["weight"]) for row in deployment.refresh().revisions}
+
+
+def command(world: World, *arguments: str) -> dict[str, Any]:
+    """What `majlis rollout` prints; Invalid with its complaint when it ends badly."""
+    run = [sys.executable, "-c", "from majlis.cli import main; main()", "rollout", *arguments, "--json"]
+    environ = {"PATH": os.environ["PATH"], **environment(world)}
+    done = subprocess.run(run, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60)
+    if done.returncode:
+        raise Invalid(done.stderr)
+    [record] = json.loads(done.stdout)
+    found: dict[str, Any] = record
+    return found
 
 
 PASSED = [
@@ -286,5 +299,13 @@ def test_people_promote_and_abort_and_a_torn_step_is_published(world: World) -> 
         assert state(deployment)["phase"] == Phase.PROMOTED
         deployment.rollback("second thoughts")  # nothing runs any more: back, but not to what was taken back
         assert shares(deployment) == {"1": 1.0, "2": 0.0, "3": 0.0}
+
+        with pytest.raises(Invalid, match="--reason"):  # a change needs its reason
+            command(world, "abort", "flights")
+        wb.deploy("flights-2", strategy="canary", steps=STEPS)
+        assert command(world, "status", "flights")["percent"] == 10
+        assert command(world, "abort", "flights", "--reason", "once more")["phase"] == "rolled back"
+        wb.deploy("flights-2", strategy="canary", steps=STEPS)
+        assert command(world, "promote", "flights", "--reason", "at last")["phase"] == "promoted"
         deployment.delete("it was a trial")
         assert not wb.deployments() and not plane.rollouts.look()
