@@ -382,14 +382,32 @@ class Deployment:
             BytesIO(self.api.bytes("GET", f"{self.path}/predictions", params=asked).content)
         )
 
+    @property
+    def rollout(self) -> dict[str, Any] | None:
+        """Where its newest rollout stands, as the control plane knows it now; None when there was none."""
+        try:
+            return dict(self.api("GET", f"{self.path}/rollout"))
+        except NotFound:
+            return None
+
+    def promote(self, reason: str) -> Self:
+        """Give all traffic to the release that is being rolled out, now."""
+        self.api("POST", f"{self.path}/rollout/promote", json={"reason": reason})
+        return self.refresh()
+
+    def abort(self, reason: str) -> Self:
+        """End the rollout that runs, and give the traffic back to what served before it."""
+        self.api("POST", f"{self.path}/rollout/abort", json={"reason": reason})
+        return self.refresh()
+
     def rollback(self, reason: str) -> Self:
-        """Serve what was served before."""
+        """Serve what was served before; a rollout that runs is aborted."""
         self.record = self.api("POST", f"{self.path}/rollback", json={"reason": reason})
         return self
 
     def delete(self, reason: str) -> None:
         """Stop serving it."""
-        self.api.bytes("DELETE", self.path, params={"reason": reason})
+        self.api.bytes("DELETE", self.path, params={"reason": reason})  # the answer is empty
 
     def __repr__(self) -> str:
         ready = "ready" if self.record["ready"] else "not ready"
@@ -535,9 +553,13 @@ class Workbench:
         version: "Version | str",  # a released version, or a release's id
         name: str | None = None,  # of the deployment; the model's name when not given
         reason: str = "",
+        strategy: str = "blue-green",  # at once; "canary": in steps, and back by itself when it is worse
+        steps: Sequence[int] | None = None,  # of a canary, in percent; the settings' when not given
     ) -> Deployment:
         """Serve a release under a name."""
-        body = pointed(self.api, version) | {"reason": reason}
+        body = pointed(self.api, version) | {"reason": reason, "strategy": strategy}
+        if steps is not None:
+            body["steps"] = list(steps)
         name = name or (version.rpartition("-")[0] if isinstance(version, str) else version.model)
         return Deployment(self, self.api("PUT", f"/deployments/{name}", json=body))
 

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SECTIONS', 'PROFILE', 'Texts', 'RESERVED', 'FILE', 'Section', 'Workbench', 'StoreSection', 'Tracking', 'LakeSection',
-           'FeaturesSection', 'GatewaySection', 'ReleaseSection', 'Checks', 'PolicySection', 'AuditSection', 'Notify',
-           'Costs', 'Budgets', 'KubernetesSection', 'Profile', 'Settings', 'read', 'variable', 'overrides', 'find',
-           'resolved', 'anchored', 'Faults', 'allowed', 'load', 'parsed']
+           'FeaturesSection', 'GatewaySection', 'RolloutSection', 'ReleaseSection', 'Checks', 'PolicySection',
+           'AuditSection', 'Notify', 'Costs', 'Budgets', 'KubernetesSection', 'Profile', 'Settings', 'read', 'variable',
+           'overrides', 'find', 'resolved', 'anchored', 'Faults', 'allowed', 'load', 'parsed']
 
 # %% ../nbs/02_settings.ipynb #2efe3197
 import configparser
@@ -104,6 +104,26 @@ class GatewaySection(Section):
     def url(self) -> str:
         """Where clients on this machine reach it."""
         return f"http://{self.host}:{self.port}"
+
+
+class RolloutSection(Section):
+    """[rollout]: how a canary moves the traffic, and when it is taken back."""
+
+    steps: Percents = (5, 25, 50, 100)
+    pause_seconds: Seconds = 300
+    requests: Count = 200
+    level: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    failures: Fraction = 0.005
+    slow: Fraction = 0.05
+    slow_seconds: Seconds = 0.1
+    poll_seconds: Seconds = 2
+
+    @model_validator(mode="after")
+    def growing(self) -> "RolloutSection":
+        """Traffic only moves forward."""
+        if not self.steps or list(self.steps) != sorted(set(self.steps)):
+            raise ValueError(f"steps = {', '.join(map(str, self.steps))}; each is larger than the one before")
+        return self
 
 
 class ReleaseSection(Section):
@@ -239,6 +259,7 @@ class Settings(BaseModel):
     lake: LakeSection = Field(default_factory=LakeSection)
     features: FeaturesSection = Field(default_factory=FeaturesSection)
     gateway: GatewaySection = Field(default_factory=GatewaySection)
+    rollout: RolloutSection = Field(default_factory=RolloutSection)
     release: ReleaseSection = Field(default_factory=ReleaseSection)
     checks: Checks = Field(default_factory=Checks)
     policy: PolicySection = Field(default_factory=PolicySection)

@@ -32,6 +32,7 @@ from .evidence import Evidence
 from .idempotency import Memory
 from .registration import Folders, Registration
 from .releasing import SERVICE, Releasing
+from .rollouts import Rollouts
 from .story import Stories
 from ..cost import meter
 from ..envelope import signing_key, verifying_key
@@ -76,6 +77,7 @@ class ControlPlane:
         self.assessment = Assessment(settings, self.store, self.policy, self.folders)
         self.releasing = Releasing(settings, self.store, self.policy, self.folders, self.events)
         self.deployments = Deployments(settings, self.store)
+        self.rollouts = Rollouts(settings, self.store, self.deployments, self.events)
         self.stories = Stories(settings, self.store, self.tracking)
         self.answers = Memory(self.store)
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checks")
@@ -95,6 +97,7 @@ class ControlPlane:
         if self._alone():
             self._keeper = self._checkpoints()
             self._apply_policy()
+            self.rollouts.watch()
             with self.store.reading() as session:
                 waiting = versions.in_state(session, State.REGISTERED, State.CHECKING, State.APPROVED)
                 identities = [(row.model, row.version) for row in waiting]
@@ -160,6 +163,7 @@ class ControlPlane:
     def close(self) -> None:
         """Stop after the check that runs; the others go on at the next start."""
         self._closing = True
+        self.rollouts.close()
         if self._keeper:
             self._keeper.close()
         self._worker.shutdown(wait=True, cancel_futures=True)

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['MOVES', 'STAGES', 'Place', 'NAME', 'State', 'Stage', 'legal', 'model_name', 'ModelRow', 'VersionRow', 'CheckRow',
-           'ReviewRow', 'ReleaseRow', 'DeploymentRow', 'RevisionRow', 'KeyRow', 'IdempotencyRow', 'add', 'find',
-           'find_model', 'find_release', 'find_deployment', 'models', 'of_model', 'in_state', 'in_production', 'count',
-           'check_record', 'review_record', 'version_record', 'model_record', 'release_record']
+           'ReviewRow', 'ReleaseRow', 'DeploymentRow', 'RevisionRow', 'RolloutRow', 'KeyRow', 'IdempotencyRow', 'add',
+           'find', 'find_model', 'find_release', 'find_deployment', 'models', 'of_model', 'in_state', 'in_production',
+           'count', 'check_record', 'review_record', 'version_record', 'model_record', 'release_record']
 
 # %% ../../nbs/40_registry_versions.ipynb #2eac1ce7
 import re
@@ -227,6 +227,9 @@ class DeploymentRow(Base):
         order_by="RevisionRow.number", cascade="all, delete-orphan"
     )
     keys: Mapped[list["KeyRow"]] = relationship(cascade="all, delete-orphan")
+    rollouts: Mapped[list["RolloutRow"]] = relationship(
+        order_by="RolloutRow.id", cascade="all, delete-orphan"
+    )
 
 
 class RevisionRow(Base):
@@ -244,6 +247,19 @@ class RevisionRow(Base):
     created_at: Mapped[datetime]
     reason: Mapped[str] = mapped_column(Text(), default="")
     released: Mapped[ReleaseRow] = relationship(viewonly=True)
+
+
+class RolloutRow(Base):
+    """A rollout, and where it stands."""
+
+    __tablename__ = "rollout"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    deployment: Mapped[str] = mapped_column(ForeignKey("deployment.name"), index=True)
+    phase: Mapped[str] = mapped_column(String(16))  # of the state, for those who look for running ones
+    state: Mapped[dict[str, Any]]  # all that the controller knows
+    created_by: Mapped[str] = mapped_column(Text())
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
 
 
 class KeyRow(Base):

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['JEFFREYS', 'SEARCH_STEPS', 'log_evidence', 'marginal', 'likelihood', 'rate', 'threshold', 'Counts', 'Observation',
-           'counts', 'observe', 'Kind', 'Phase', 'Plan', 'Rollout', 'begin', 'verdict', 'low', 'part', 'advance',
-           'Records', 'tick', 'Difference', 'difference', 'lower']
+           'counts', 'observe', 'refusal', 'Kind', 'Phase', 'Plan', 'Rollout', 'begin', 'verdict', 'low', 'part',
+           'advance', 'Records', 'tick', 'Difference', 'difference', 'lower']
 
 # %% ../../nbs/56_serving_rollout.ipynb #624000fa
 import math
@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import betaln, xlog1py, xlogy  # type: ignore[import-untyped]
 
 from ..errors import Conflict, Invalid
-from .metrics import BOUNDS, Meter
+from .metrics import BOUNDS, LOADING, Meter
 
 # %% ../../nbs/56_serving_rollout.ipynb #ef8c3a38
 JEFFREYS = 0.5  # both parameters of the prior over a rate
@@ -104,6 +104,7 @@ class Observation(msgspec.Struct, frozen=True):
 
     stable: Counts = Counts()
     candidate: Counts = Counts()
+    refused: str = ""  # why the gateway does not serve the candidate
 
 
 def counts(meter: Meter, slow_seconds: float) -> Counts:
@@ -129,7 +130,14 @@ def observe(
     return Observation(
         counts(meters[stable], slow_seconds) if stable in meters else Counts(),
         counts(meters[candidate], slow_seconds) if candidate in meters else Counts(),
+        next((refusal(r) for r in revisions if r["name"] == candidate), ""),
     )
+
+
+def refusal(revision: Mapping[str, Any]) -> str:
+    """Why the gateway will not serve a revision; empty when it does, or is about to."""
+    reason = str(revision.get("reason", ""))
+    return "" if revision.get("ready") or reason.endswith(LOADING) else reason
 
 # %% ../../nbs/56_serving_rollout.ipynb #79f14ab3
 class Kind(StrEnum):
@@ -220,6 +228,8 @@ def begin(
 def verdict(rollout: Rollout, seen: Observation) -> str:
     """Why the candidate is worse; empty while there is no proof of it."""
     plan, first, second = rollout.plan, rollout.stable, rollout.candidate
+    if seen.refused:  # it will never answer: nothing is to be counted
+        return f"{second} is not served: {seen.refused}"
     candidate = seen.candidate.since(rollout.base.candidate)
     stable = seen.stable.since(rollout.base.stable)
     if (

@@ -17,7 +17,7 @@ import msgspec
 from .. import clock
 from ..errors import MajlisError, NotFound, Unavailable
 from . import snapshot
-from .metrics import DeploymentState, Meter, RevisionState
+from .metrics import LOADING, DeploymentState, Meter, RevisionState
 from .options import Options
 from .protocol import Answer
 from .revisions import Loaded, Shelf
@@ -284,7 +284,7 @@ class Keeper:
             return f"Release {revision.release} was revoked."
         if (loaded := self.shelf.loaded.get(revision.release)) is not None and loaded.expired(clock.now()):
             return f"Release {revision.release} expired at {clock.isoformat(loaded.statement.expires_at)}."
-        return self.shelf.refused.get(revision.release, f"Release {revision.release} is being loaded.")
+        return self.shelf.refused.get(revision.release, f"Release {revision.release} {LOADING}")
 
     def live(self, deployment: str, revision: Revision) -> Live:
         """A revision whose release is loaded."""

@@ -93,6 +93,10 @@ TABLE: list[tuple[str, str, Any, frozenset[str]]] = [
     ("GET", "/deployments/live", None, READERS),
     ("PUT", "/deployments/live", {"release": "flights-2"}, AMIRA_OR_ADMIN),
     ("POST", "/deployments/live/rollback", REASON, AMIRA_OR_ADMIN),
+    ("PUT", "/deployments/live", {"release": "flights-2", "strategy": "canary"}, AMIRA_OR_ADMIN),
+    ("GET", "/deployments/live/rollout", None, READERS),
+    ("POST", "/deployments/live/rollout/promote", REASON, AMIRA_OR_ADMIN),
+    ("POST", "/deployments/live/rollout/abort", REASON, AMIRA_OR_ADMIN),
     ("POST", "/deployments/live/keys", {"days": 1}, AMIRA_OR_ADMIN),
     ("GET", "/deployments/live/predictions", None, AMIRA_OR_ADMIN),
     ("DELETE", "/deployments/live", None, AMIRA_OR_ADMIN),
@@ -157,6 +161,7 @@ def things(control: ControlPlane) -> None:
     with control.store.session() as session:
         for table in (
             "revision",
+            "rollout",
             "api_key",
             "deployment",
             "release",
@@ -204,7 +209,7 @@ def call(http: TestClient, method: str, path: str, body: Any) -> httpx.Response:
     ("method", "path", "body", "allowed"),
     TABLE,
     ids=[
-        f"{method} {path} {(body or {}).get('as', '') if isinstance(body, dict) else ''}"
+        f"{method} {path} {body.get('as', body.get('strategy', '')) if isinstance(body, dict) else ''}"
         for method, path, body, _ in TABLE
     ],
 )

@@ -55,6 +55,23 @@ def linear(weight: float, columns: int = 1) -> bytes:
     return content
 
 
+def failing() -> bytes:
+    """An ONNX model that loads and cannot answer a single row."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("Reshape", ["table", "shape"], ["pairs"]),
+            helper.make_node("ReduceSum", ["pairs"], ["predictions"]),
+        ],
+        "failing",
+        [helper.make_tensor_value_info("table", TensorProto.FLOAT, [None, 1])],
+        [helper.make_tensor_value_info("predictions", TensorProto.FLOAT, None)],
+        [helper.make_tensor("shape", TensorProto.INT64, [2], [-1, 2])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    content: bytes = model.SerializeToString()
+    return content
+
+
 class World:
     """A home with keys and releases, and the snapshot that a gateway reads."""
 

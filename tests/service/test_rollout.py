@@ -6,28 +6,10 @@ from collections import Counter
 from pathlib import Path
 
 import httpx
-from onnx import TensorProto, helper
 
 from majlis import clock
 from majlis.serving.rollout import Observation, Phase, Plan, Rollout, begin, observe, tick
-from tests.service.gateways import World, linear, wait_until
-
-
-def failing() -> bytes:
-    """An ONNX model that loads and cannot answer a single row."""
-    graph = helper.make_graph(
-        [
-            helper.make_node("Reshape", ["table", "shape"], ["pairs"]),
-            helper.make_node("ReduceSum", ["pairs"], ["predictions"]),
-        ],
-        "failing",
-        [helper.make_tensor_value_info("table", TensorProto.FLOAT, [None, 1])],
-        [helper.make_tensor_value_info("predictions", TensorProto.FLOAT, None)],
-        [helper.make_tensor("shape", TensorProto.INT64, [2], [-1, 2])],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    content: bytes = model.SerializeToString()
-    return content
+from tests.service.gateways import World, failing, linear, wait_until
 
 
 class Control:

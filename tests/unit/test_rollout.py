@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.special import betaln
 
 from majlis.errors import Conflict, Invalid
+from majlis.serving.metrics import LOADING
 from majlis.serving.rollout import (
     Counts,
     Kind,
@@ -174,6 +175,27 @@ def test_the_gateways_status_is_understood() -> None:
     status = {"deployments": {"d": {"revisions": [{"name": "1"}, {"name": "2", "meter": meter}]}}}
     assert observe(status, "d", "1", "2", slow_seconds=0.1) == Observation(Counts(), Counts(10, 2, 3))
     assert observe(status, "unknown", "1", "2", 0.1) == Observation()
+
+
+@pytest.mark.parametrize(
+    ("revision", "refused"),
+    [
+        ({"ready": True}, ""),
+        ({"reason": f"Release d-2 {LOADING}"}, ""),
+        ({"reason": "Release d-2 was revoked."}, "Release d-2 was revoked."),
+        ({"ready": True, "reason": "an older one answers"}, ""),
+    ],
+)
+def test_a_candidate_that_the_gateway_refuses_is_taken_back_at_once(
+    revision: dict[str, object], refused: str
+) -> None:
+    status = {"deployments": {"d": {"revisions": [{"name": "1"}, {"name": "2", **revision}]}}}
+    seen = observe(status, "d", "1", "2", 0.1)
+    after = advance(begin("d", "1", "2", Plan(), START, Observation()), seen, START)
+    assert seen.refused == refused
+    assert (after.phase, after.reason) == (
+        (Phase.ROLLED_BACK, f"2 is not served: {refused}") if refused else (Phase.RUNNING, "")
+    )
 
 
 def test_plans_that_mean_nothing_are_refused() -> None:
