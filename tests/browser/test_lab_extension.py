@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -17,58 +16,6 @@ from tests.support.workbench import Workbench
 
 SLOW_MS = 120_000  # checks load a model in a process of its own; two cores may be busy with other tests
 LIVE_MS = 5_000  # a change is pushed within 2 s; the rest is for a machine that other tests use too
-
-TRAIN = """
-import numpy as np, polars as pl, majlis
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import average_precision_score
-from majlis.training.models import log_classifier
-
-wb, rng = majlis.connect(), np.random.default_rng(7)
-x = rng.normal(size=(800, 2))
-late = (x[:, 0] + 0.3 * rng.normal(size=800) > 0).astype(int)
-split = np.where(np.arange(800) < 500, "train", "test")
-frame = pl.DataFrame({"a": x[:, 0], "b": x[:, 1], "late": late, "split": split})
-table = wb.lake.write(frame, "gold.lab_panel", mode="overwrite")
-rows = frame.select("a", "b").to_pandas()
-with wb.track("lab-panel", tables=[table], name="line") as run:
-    model = LogisticRegression().fit(rows[:500], late[:500])
-    answers = model.predict_proba(rows[500:])[:, 1]
-    run.log({"test/pr_auc": float(average_precision_score(late[500:], answers))})
-    uri = log_classifier(run, model, rows.head(3))
-print("logged", uri, run.id, table.version)
-"""
-
-
-@pytest.fixture(scope="module")
-def scientist(people: dict[str, Person]) -> Person:
-    """The one who trains."""
-    return people["scientist"]
-
-
-@pytest.fixture(scope="module")
-def trained(scientist: Person) -> dict[str, Any]:
-    """A small model, trained and logged in a kernel; what a registration of it says."""
-    with ThreadPoolExecutor(1) as apart:  # the browser's driver keeps this thread's event loop
-        said = apart.submit(scientist.run, TRAIN, 180).result()
-    uri, run_id, version = re.search(r"logged (\S+) (\S+) (\d+)", said).groups()  # type: ignore[union-attr]
-    return {
-        "model_uri": uri,
-        "run_id": run_id,
-        "evaluation": {
-            "table": "gold.lab_panel",
-            "version": int(version),
-            "target": "late",
-            "where": {"split": "test"},
-        },
-        "facts": {
-            "purpose": "Try the panel out with made-up numbers",
-            "personal_data": False,
-            "affected_people": "none",
-            "autonomy": "advises",
-        },
-        "lineage": {"tables": [{"name": "gold.lab_panel", "version": int(version)}]},
-    }
 
 
 @pytest.fixture(scope="module")
