@@ -8,7 +8,7 @@ BIN := .venv/bin
 .PHONY: help setup up demo demo-review test check export docs bench clean
 
 help: ## List the targets
-	@grep -E '^[a-z-]+:.*## ' Makefile | awk 'BEGIN{FS=":.*## "}{printf "  make %-11s %s\n",$$1,$$2}'
+	@grep -E '^[a-z-]+:.*## ' Makefile | awk 'BEGIN{FS=":.*## "}{printf "  make %-12s %s\n",$$1,$$2}'
 
 setup: ## Set everything up inside this folder
 	@tools/setup.sh
