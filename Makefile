@@ -5,10 +5,10 @@ unexport PYTHONDONTWRITEBYTECODE # imports would be compiled again at every star
 export PYTHON
 BIN := .venv/bin
 
-.PHONY: help setup up demo test check export docs bench clean
+.PHONY: help setup up demo demo-review test check export docs bench clean
 
 help: ## List the targets
-	@grep -E '^[a-z]+:.*## ' Makefile | awk 'BEGIN{FS=":.*## "}{printf "  make %-8s %s\n",$$1,$$2}'
+	@grep -E '^[a-z-]+:.*## ' Makefile | awk 'BEGIN{FS=":.*## "}{printf "  make %-12s %s\n",$$1,$$2}'
 
 setup: ## Set everything up inside this folder
 	@tools/setup.sh
@@ -18,6 +18,9 @@ up: setup ## Start the workbench, run the flight-delay pipeline, say where to cl
 
 demo: setup ## The same, then verify every step and exit
 	@$(BIN)/python -m hub_config.workbench demo
+
+demo-review: setup ## A model that is refused as unfair, mended, decided by three people; verify and exit
+	@$(BIN)/python -m hub_config.workbench demo-review
 
 test: ## Set up what the tests need and run them all
 	@tools/setup.sh test

@@ -1,4 +1,4 @@
-"""`python -m hub_config.workbench up | demo`: what `make up` and `make demo` run."""
+"""`python -m hub_config.workbench up | demo | demo-review`: what the make targets of these names run."""
 
 import argparse
 import asyncio
@@ -12,7 +12,10 @@ from majlis.settings import load
 def main() -> int:
     """Run the workbench; an operator's mistake is told in words, never in a traceback."""
     parser = argparse.ArgumentParser(prog="python -m hub_config.workbench", description=__doc__)
-    parser.add_argument("purpose", choices=["up", "demo"], help="up: until Ctrl-C; demo: verify and exit")
+    purposes = (
+        "up: until Ctrl-C; demo: verify and exit; demo-review: let three people decide, verify and exit"
+    )
+    parser.add_argument("purpose", choices=["up", "demo", "demo-review"], help=purposes)
     parser.add_argument("--bare", action="store_true", help="do not run the demo pipeline")
     arguments = parser.parse_args()
     try:

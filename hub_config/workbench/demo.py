@@ -1,4 +1,4 @@
-"""The demo: the flight-delay pipeline, run in the scientist's own server as the scientist would run it."""
+"""The demos: a pipeline, run in the scientist's own server as the scientist would run it."""
 
 import asyncio
 from typing import Any
@@ -11,7 +11,7 @@ from hub_config.workbench.screen import Screen
 from majlis.access import Role
 from majlis.errors import PipelineError, Unavailable
 
-PIPELINE = "flight_delay"
+PIPELINES = {"up": "flight_delay", "demo": "flight_delay", "demo-review": "loan_review"}  # by purpose
 POLL_SECONDS = 0.5
 UNFINISHED = {"pending", "running"}
 FINISHED = {"done", "reused"}
@@ -57,15 +57,15 @@ class Scientist:
                 raise Unavailable(f"The scientist's server did not start within {self.seconds:g} s")
             await asyncio.sleep(POLL_SECONDS)
 
-    async def run_pipeline(self, screen: Screen) -> dict[str, Any]:
-        """Run the pipeline and show how it goes; its record, or `PipelineError` with the step that failed."""
+    async def run_pipeline(self, pipeline: str, screen: Screen) -> dict[str, Any]:
+        """Run a pipeline and show how it goes; its record, or `PipelineError` with the step that failed."""
         await self.start_server()
         screen.say("the scientist's server answers")
         begun = await self.ask(
-            "POST", f"{self.server}majlis/runs", json={"pipeline": PIPELINE, "parameters": {}}
+            "POST", f"{self.server}majlis/runs", json={"pipeline": pipeline, "parameters": {}}
         )
         url = f"{self.server}majlis/runs/{begun['id']}"
-        screen.say(f"pipeline {PIPELINE}, run {begun['id']}")
+        screen.say(f"pipeline {pipeline}, run {begun['id']}")
         with screen.steps() as progress:
             while (run := await self.ask("GET", url))["state"] in UNFINISHED:
                 progress.show(run)

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from hub_config import accounts, folders
 from hub_config.services import origin
-from hub_config.workbench import demo, lock, ports, sentinel, verify
+from hub_config.workbench import council, demo, lock, ports, sentinel, verify
 from hub_config.workbench.bench import PROJECT, Bench
 from hub_config.workbench.leftovers import sweep
 from hub_config.workbench.screen import Screen
@@ -22,7 +22,7 @@ INTERRUPTED = 130  # what a shell reports for Ctrl-C
 
 
 async def run(settings: Settings, purpose: str, pipeline: bool) -> int:
-    """Start everything, run the demo, then wait for Ctrl-C (`up`) or verify and end (`demo`)."""
+    """Start everything, run the demo, then wait for Ctrl-C (`up`) or verify and end (the others)."""
     screen, url = Screen(), f"{origin(settings)}{settings.workbench.base_url}"
     alone = isolation([PROJECT])
     folders.prepare(settings, alone)
@@ -75,14 +75,16 @@ async def perform(bench: Bench, screen: Screen, purpose: str, pipeline: bool) ->
     if pipeline and bench.settings.workbench.demo_accounts:
         scientist = demo.Scientist(bench)
         try:
-            finished = await scientist.run_pipeline(screen)
+            finished = await scientist.run_pipeline(demo.PIPELINES[purpose], screen)
         except MajlisError as error:
-            if purpose == "demo":
+            if purpose != "up":
                 raise
             screen.say(str(error))
         else:
             if purpose == "demo":
                 return await verify.everything(bench, scientist, finished, screen)
+            if purpose == "demo-review":
+                return await council.everything(bench, scientist, finished, screen)
     screen.where_to_click(bench.settings)
     await asyncio.Event().wait()
     return 0

@@ -1,7 +1,7 @@
 """`make demo`: every step of the path is looked at where it left its traces, not taken at its word."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,14 +34,24 @@ class Claim:
 async def everything(bench: Bench, scientist: Scientist, run: Facts, screen: Screen) -> int:
     """Verify each step and say what was found; 0 when all hold, else 1."""
     facts = await gathered(bench, scientist, run)
+    failed = told(claims(facts, bench.settings), screen)
+    return await concluded(scientist, failed, screen)
+
+
+def told(found: Iterable[Claim], screen: Screen) -> int:
+    """Say each claim as it comes; how many do not hold."""
     failed = 0
-    for claim in claims(facts, bench.settings):
+    for claim in found:
         screen.say(f"{'ok    ' if claim.holds else 'FAILED'}  {claim.step:<9} {claim.found}")
         failed += not claim.holds
+    return failed
+
+
+async def concluded(scientist: Scientist, failed: int, screen: Screen) -> int:
+    """Look at every component's health, too, and sum up: 0 when nothing failed, else 1."""
     health = await scientist.ask("GET", f"{scientist.services}majlis/health")
     down = [part["name"] for part in health["components"] if part["status"] == "down"]
-    screen.say(f"{'FAILED' if down else 'ok    '}  health    {', '.join(down) or 'every component answers'}")
-    failed += bool(down)
+    failed += told([Claim("health", not down, ", ".join(down) or "every component answers")], screen)
     screen.say("every step verified" if not failed else f"{failed} of the above do not hold")
     return int(failed > 0)
 

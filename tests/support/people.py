@@ -10,27 +10,13 @@ import httpx
 
 from hub_config.workbench import kernel
 from hub_config.workbench.demo import UNFINISHED
+from hub_config.workbench.visitor import SECONDS, Visitor
 
-SECONDS = 90.0
 POLL_SECONDS = 0.2
 
 
-class Person:
-    """Somebody with an account, logged in to the hub at `url`."""
-
-    def __init__(self, url: str, decisions: str, name: str, password: str) -> None:
-        self.url, self.decisions_url, self.name = url, decisions, name
-        self.browser = httpx.Client(base_url=url, timeout=SECONDS, trust_env=False, follow_redirects=True)
-        self.browser.get("/hub/login").raise_for_status()
-        form = {"username": name, "password": password, "_xsrf": self.xsrf}
-        self.browser.post("/hub/login", data=form).raise_for_status()
-
-    @property
-    def xsrf(self) -> str:
-        """The token against forged requests that the hub's pages carry."""
-        return next(
-            one.value or "" for one in self.browser.cookies.jar if one.name == "_xsrf" and one.path == "/hub/"
-        )
+class Person(Visitor):
+    """A visitor who also makes tokens, starts servers and runs cells."""
 
     def hub(self, method: str, path: str, **content: Any) -> httpx.Response:
         """A request to the hub's API with the person's own session."""
@@ -87,22 +73,3 @@ class Person:
                 time.sleep(POLL_SECONDS)
         record: dict[str, Any] = run
         return record
-
-    def page(self, path: str) -> httpx.Response:
-        """A page, as the person's browser gets it, through logins on the way."""
-        return self.browser.get(path, headers={"Accept": "text/html"})
-
-    def decisions(self) -> httpx.Client:
-        """The person's browser on the decisions origin, logged in there."""
-        page = self.browser.get(
-            f"{self.decisions_url}/services/majlis/api/v1/whoami", headers={"Accept": "text/html"}
-        )
-        assert str(page.url).startswith(self.decisions_url), page.url
-        headers = {"Origin": self.decisions_url}
-        return httpx.Client(
-            base_url=self.decisions_url,
-            cookies=self.browser.cookies,
-            headers=headers,
-            timeout=SECONDS,
-            trust_env=False,
-        )
