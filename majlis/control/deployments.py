@@ -39,6 +39,7 @@ from majlis.registry.versions import (
     model_name,
 )
 from ..serving import snapshot
+from ..serving.log import scan
 from ..serving.rollout import Phase
 from ..settings import Settings
 from ..store import Store
@@ -263,7 +264,7 @@ class Deployments:
             raise NotFound(
                 f"No prediction of {name!r} is logged yet", remedy="Ask it something, then try again."
             )
-        rows = pl.scan_parquet(segments, hive_partitioning=False)
+        rows = scan(segments)
         if since is not None:
             rows = rows.filter(pl.col("at") >= clock.utc(since))
         if until is not None:

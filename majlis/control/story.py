@@ -31,6 +31,7 @@ from ..errors import MajlisError, NotFound
 from ..governance.reviews import titles
 from ..registry.artifacts import Tracking
 from ..registry.versions import DeploymentRow, ReleaseRow, State, VersionRow
+from ..serving.log import scan
 from ..settings import Settings
 from ..store import Store
 
@@ -61,7 +62,7 @@ def logged(folder: Path, id: str) -> pl.DataFrame:
         return pl.DataFrame()
     row_of = pl.col("id").str.contains(f"^{re.escape(id)}-[0-9]+$")  # a request with many rows
     wanted = (pl.col("id") == id) | (pl.col("trace_id") == id) | row_of
-    return pl.scan_parquet(segments, hive_partitioning=False).filter(wanted).sort("at").collect()
+    return scan(segments).filter(wanted).sort("at").collect()
 
 
 def find(session: Session, predictions: Path, id: str) -> Found:
