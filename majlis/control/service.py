@@ -28,6 +28,7 @@ from ..audit_checkpoints import Keeper, verify_trail
 from .assessment import Assessment
 from .checking import Result
 from .deployments import Deployments, own
+from .tokens import People
 from .evidence import Evidence
 from .idempotency import Memory
 from .registration import Folders, Registration
@@ -77,6 +78,7 @@ class ControlPlane:
         self.assessment = Assessment(settings, self.store, self.policy, self.folders)
         self.releasing = Releasing(settings, self.store, self.policy, self.folders, self.events)
         self.deployments = Deployments(settings, self.store)
+        self.people = People(self.deployments)
         self.rollouts = Rollouts(settings, self.store, self.deployments, self.events)
         self.stories = Stories(settings, self.store, self.tracking)
         self.answers = Memory(self.store)
