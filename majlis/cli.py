@@ -8,8 +8,8 @@ __all__ = ['app', 'AsJson', 'Runs', 'schedule', 'rollout', 'Reason', 'policy', '
            'report', 'typed', 'latest', 'reproduce', 'list_runs', 'schedule_add', 'schedule_list', 'schedule_remove',
            'schedule_tick', 'schedule_serve', 'whoami', 'models', 'deployments', 'rollout_status', 'rollout_promote',
            'rollout_abort', 'show_rollout', 'costs', 'policy_test', 'change_row', 'audit_verify', 'audit_story',
-           'verdict_over_http', 'verdict_of_store', 'release_verify', 'settings_check', 'health', 'status', 'complain',
-           'main']
+           'verdict_over_http', 'verdict_of_store', 'export_release', 'release_verify', 'settings_check', 'health',
+           'status', 'complain', 'main']
 
 # %% ../nbs/920_cli.ipynb #4218e848
 import json
@@ -491,6 +491,19 @@ def verdict_of_store() -> dict[str, Any]:
         )
     with store.reading() as session:
         return asdict(verify(session))
+
+
+@app.command("export")
+def export_release(
+    version: Annotated[str, typer.Argument(help="A released version, such as flight-delay/1.")],
+    target: Annotated[Path | None, typer.Argument(help="A .zip file, or a folder to unpack it in.")] = None,
+) -> None:
+    """Write a release as a bundle that predicts with ONNX Runtime and NumPy alone."""
+    model, slash, number = version.rpartition("/")
+    if not slash or not number.isdigit():
+        raise Invalid(f"{version!r} is no version", remedy="Write MODEL/NUMBER, such as flight-delay/1.")
+    written = workbench().version(model, int(number)).export(target or Path(f"{model}-{number}.zip"))
+    typer.secho(f"{written}: unpack it and run python predict.py rows.json", fg="green")
 
 
 release = typer.Typer(help="Signed releases.", no_args_is_help=True)

@@ -11,6 +11,7 @@ __all__ = ['TIMEOUT_SECONDS', 'POLL_SECONDS', 'STYLE', 'COLOURS', 'CHECKED', 'BU
 import html
 import os
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from functools import cached_property
@@ -27,7 +28,7 @@ import polars as pl
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from . import errors
-from .errors import Invalid, MajlisError, NotFound, Unavailable
+from .errors import Conflict, Invalid, MajlisError, NotFound, Unavailable
 from .settings import Settings, load
 
 if (
@@ -249,6 +250,23 @@ class Version:
     def review(self) -> str:
         """The review notebook that the platform executed, as HTML."""
         return self.api.bytes("GET", f"{self.path}/review").text
+
+    def export(self, path: Path | str) -> Path:
+        """Its release as a bundle that predicts with ONNX Runtime alone: a `.zip`, or a folder."""
+        target = Path(path)
+        if self.refresh().release is None:
+            raise Conflict(
+                f"{self.model} version {self.version} is {self.state!r} and has no release",
+                remedy="Only what was checked and approved is exported.",
+            )
+        content = self.api.bytes("GET", f"/releases/{self.release}/bundle").content
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.suffix == ".zip":
+            target.write_bytes(content)
+            return target
+        with zipfile.ZipFile(BytesIO(content)) as archive:
+            archive.extractall(target)
+        return target / str(self.release)
 
     def withdraw(self, reason: str) -> Self:
         """Take the version back before it is released."""

@@ -7,10 +7,10 @@ __all__ = ['log', 'PROBLEM', 'REMIND_SECONDS', 'PAGE_MAX', 'STEPS_MAX', 'Reason'
            'CARD_HEADERS', 'REVIEW_HEADERS', 'api', 'USAGE_MAX', 'Amount', 'Name', 'WRITES', 'Next', 'problem',
            'refused', 'invalid', 'http_error', 'caller', 'plane', 'Asked', 'Because', 'Ruling', 'PolicyText', 'Wanted',
            'KeyWanted', 'whoami', 'health_summary', 'models', 'model', 'register', 'version', 'card', 'review',
-           'review_notebook', 'decide', 'withdraw', 'test_policy', 'reviews', 'release', 'revoke', 'deployments',
-           'deployment', 'deploy', 'undeploy', 'rollback', 'rollout', 'promote', 'abort', 'issue_key', 'issue_token',
-           'revoke_tokens', 'predictions', 'Usage', 'meter', 'costs', 'trail', 'audit_record', 'story', 'verify',
-           'once', 'remind', 'create_app', 'embedded_app', 'main']
+           'review_notebook', 'decide', 'withdraw', 'test_policy', 'reviews', 'release', 'release_bundle', 'revoke',
+           'deployments', 'deployment', 'deploy', 'undeploy', 'rollback', 'rollout', 'promote', 'abort', 'issue_key',
+           'issue_token', 'revoke_tokens', 'predictions', 'Usage', 'meter', 'costs', 'trail', 'audit_record', 'story',
+           'verify', 'once', 'remind', 'create_app', 'embedded_app', 'main']
 
 # %% ../../nbs/880_control_api.ipynb #91abf102
 import asyncio
@@ -37,6 +37,7 @@ from .. import __version__, clock
 from ..access import Principal, local_principal
 from ..audit import Record
 from . import evidence, health
+from .exporting import export
 from .idempotency import HEADER, fingerprint
 from .identity import HubIdentity, Identity, LocalIdentity
 from .pages import Pages
@@ -268,6 +269,13 @@ def reviews(principal: Caller, control: Plane) -> list[dict[str, Any]]:
 def release(principal: Caller, control: Plane, id: str) -> dict[str, Any]:
     """A release's signed statement, and what became of it."""
     return control.release(principal, id)
+
+
+@api.get("/releases/{id}/bundle")
+def release_bundle(principal: Caller, control: Plane, id: str) -> Response:
+    """A release for a device that has ONNX Runtime and nothing of ours, as a ZIP archive."""
+    content = export(control.settings, control.store, principal, id)
+    return Response(content, media_type="application/zip")
 
 
 @api.post("/releases/{id}/revoke")
