@@ -88,6 +88,7 @@ def examine(
             production=str(production) if production else None,
             onnx=str(onnx) if onnx else None,
             tolerance=settings.release.agreement_tolerance,
+            reduced_tolerance=settings.release.reduced_tolerance,
             hidden=(str(settings.control),),
         )
         return run_apart(job, settings.checks.timeout_seconds)
