@@ -71,7 +71,6 @@ class LakeSection(Section):
 class FeaturesSection(Section):
     """[features]: Feast's stores."""
 
-    offline: Literal["duckdb", "postgres"] = "duckdb"
     online: Literal["sqlite", "redis", "postgres"] = "sqlite"
     online_url: str = Field(default="", repr=False)
     repo: Path = Path("{home}/features")
