@@ -8,7 +8,7 @@ BIN := .venv/bin
 .PHONY: help setup up demo demo-review test check export docs bench clean
 
 help: ## List the targets
-	@grep -E '^[a-z-]+:.*## ' Makefile | awk 'BEGIN{FS=":.*## "}{printf "  make %-12s %s\n",$$1,$$2}'
+	@grep -E '^[a-z%-]+:.*## ' Makefile | awk 'BEGIN{FS=":.*## "}{printf "  make %-12s %s\n",$$1,$$2}'
 
 setup: ## Set everything up inside this folder
 	@tools/setup.sh
@@ -40,7 +40,10 @@ docs: setup ## Build the notebooks into a site (_docs/)
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	@echo "docs: _docs/index.html"
 
-bench: setup ## Measure against peers, side by side
+bench-%: setup ## Measure one thing against its peers, side by side (bench-serving, bench-audit, ...)
+	@$(BIN)/python -m tests.bench.bench_$*
+
+bench: setup ## All benches, one after the other
 	@for bench in tests/bench/bench_*.py; do $(BIN)/python -m tests.bench.$$(basename $$bench .py) || exit 1; done
 
 clean: ## Remove everything the workbench keeps (asks first)
