@@ -115,8 +115,9 @@ class World:
         inputs: list[dict[str, Any]] | None = None,
         seconds: float = 3600,
         native: Callable[[Path], None] | None = None,
+        ballast: int = 0,
     ) -> Path:
-        """Make and sign a release: ONNX, or whatever `native` writes as an MLflow model."""
+        """Make and sign a release: ONNX, or what `native` writes as an MLflow model; `ballast` bytes more."""
         folder = self.folder(name)
         (folder / "model").mkdir(parents=True)
         formats = {"native": "model"}
@@ -128,6 +129,8 @@ class World:
         else:
             (folder / "model").rmdir()
             native(folder / "model")
+        if ballast:
+            (folder / "model" / "ballast.bin").write_bytes(os.urandom(ballast))
         now = clock.now()
         model, _, version = name.rpartition("-")
         statement = Statement(
