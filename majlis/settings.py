@@ -147,6 +147,9 @@ class Checks(Section):
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
     claim_tolerance: Annotated[float, Field(ge=0)] = 1e-6
     seed: int = 20130101
+    text_bytes_max: Count = 4_194_304
+    advisories: Path = Path("{home}/advisories")
+    advisories_days_max: Annotated[float, Field(gt=0)] = 14
 
 
 class PolicySection(Section):

@@ -92,6 +92,10 @@ class Folders:
         """A version's MLflow model."""
         return self.version(row) / releases.MODEL
 
+    def run(self, row: VersionRow) -> Path:
+        """The texts that a version's run logged; beside the version, for they are never released."""
+        return self.staging / f"{row.model}-{row.version}.run"
+
     def onnx(self, row: VersionRow) -> Path:
         """A version's ONNX form."""
         return self.version(row) / releases.ONNX

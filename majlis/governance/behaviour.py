@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 from fairlearn.metrics import MetricFrame, count, false_positive_rate, selection_rate, true_positive_rate
 
-from .checks import CHECKS, Body, Check, Floats, Subject, check, failed, passed
+from .dependencies import dependencies
+from .checks import CHECKS, Body, Check, Floats, Subject, check, failed, passed, skipped
 from ..training.evaluation import Ranked, calibration_error, resample
 
 # %% ../../nbs/590_governance_behaviour.ipynb #1055e866
@@ -90,7 +91,7 @@ def alone(column: "pd.Series[Any]", labels: Floats) -> float:
 def leakage(subject: Subject) -> Check:
     """No single input gives the answer away."""
     if not subject.binary:
-        return passed(skipped="the labels are no classes of 0 and 1")
+        return skipped("the labels are no classes of 0 and 1")
     labels, limit = subject.labels.astype(float), subject.limits.single_feature_auc_max
     areas = {str(name): alone(subject.inputs[name], labels) for name in subject.inputs}
     worst = max(areas, key=areas.__getitem__)
@@ -107,7 +108,7 @@ def leakage(subject: Subject) -> Check:
 def calibration(subject: Subject) -> Check:
     """Promised probabilities and observed rates agree on average."""
     if not subject.binary:
-        return passed(skipped="the answers are no probabilities")
+        return skipped("the answers are no probabilities")
     error, limit = (
         calibration_error(subject.labels, subject.probabilities),
         subject.limits.calibration_error_max,
@@ -199,7 +200,7 @@ def compared(subject: Subject, name: str) -> dict[str, Any]:
 def fairness(subject: Subject) -> Check:
     """Groups of protected attributes are answered alike, within the limit of the policy."""
     if not subject.binary:
-        return passed(skipped="the answers are no classes of 0 and 1")
+        return skipped("the answers are no classes of 0 and 1")
     names, limit = protected_columns(subject), subject.limits.fairness_difference_max
     if absent := [name for name in names if name not in subject.rows]:
         return failed(f"the evaluation rows have no column {', '.join(absent)}")
@@ -230,4 +231,4 @@ def fairness(subject: Subject) -> Check:
     return msgspec.structs.replace(passed(worst, limit, attributes=found), reason=note)
 
 
-EVERY: dict[str, Body] = CHECKS  # every check there is, now that all are defined
+EVERY: dict[str, Body] = CHECKS | {dependencies.__name__: dependencies}  # all the checks there are

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['Floats', 'Predict', 'Verdict', 'Body', 'CHECKS', 'BY_ROW', 'LESS_IS_BETTER', 'KNOWN_METRICS', 'WIDENING', 'Limits',
-           'Check', 'Subject', 'probability', 'passed', 'failed', 'check', 'squared', 'absolute', 'correct',
+           'Check', 'Subject', 'probability', 'passed', 'failed', 'skipped', 'check', 'squared', 'absolute', 'correct',
            'found_metric', 'primary', 'gain', 'flipped', 'trivial', 'better_than_baseline', 'incompatible', 'signature',
-           'artifact_scan', 'latency']
+           'artifact_scan', 'secrets', 'latency']
 
 # %% ../../nbs/580_governance_checks.ipynb #95b9e1ff
 import hashlib
@@ -25,13 +25,14 @@ from numpy.typing import NDArray
 
 from ..errors import Invalid
 from .scan import scan
+from .secrets import search
 from ..registry.artifacts import Description
 from ..training.evaluation import METRICS, Interval, Ranked, compare, prior, resample
 
 # %% ../../nbs/580_governance_checks.ipynb #deb4fd2d
 Floats = NDArray[np.float64]
 Predict = Callable[[pd.DataFrame], NDArray[Any]]
-Verdict = Literal["passed", "failed", "error"]
+Verdict = Literal["passed", "failed", "error", "skipped"]
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +49,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     calibration_error_max: float = 0.1
     fairness_difference_max: float = 0.1
     fairness_group_rows_min: int = 50
+    text_bytes_max: int = 4 << 20
+    advisories: str = ""  # folder or zip of OSV records; where there is none, nothing is audited
+    advisories_days_max: float = 14.0
+    advisories_required: bool = False
+    advisory_severity_min: str = "medium"
+    accepted_advisories: dict[str, str] = {}  # identifier → why it may stay
     trusted_modules: tuple[str, ...] = ("sklearn", "numpy", "scipy", "pandas")
 
 
@@ -84,6 +91,7 @@ class Subject:
     protected: tuple[str, ...] = ()  # columns of `rows` that a fairness check compares by
     threshold: float = 0.5  # probability from which on an answer counts as positive
     limits: Limits = Limits()
+    run: Path | None = None  # the texts that its run logged: the notebook, the environment
 
     @property
     def inputs(self) -> pd.DataFrame:
@@ -131,6 +139,11 @@ def failed(reason: str, value: float | None = None, threshold: float | None = No
     return Check(
         name="", verdict="failed", value=value, threshold=threshold, reason=reason, evidence=evidence
     )
+
+
+def skipped(reason: str, **evidence: Any) -> Check:
+    """The verdict of a check that has nothing to judge, or nothing to judge by."""
+    return Check(name="", verdict="skipped", reason=reason, evidence=evidence)
 
 
 def check(body: Body) -> Body:
@@ -328,7 +341,7 @@ def signature(subject: Subject) -> Check:
 # %% ../../nbs/580_governance_checks.ipynb #4b9b7e27
 @check
 def artifact_scan(subject: Subject) -> Check:
-    """Nothing in the files would run or is unknown, and no key or token travels with them."""
+    """Nothing in the files would run or is unknown."""
     found = scan(subject.folder, subject.limits.trusted_modules)
     evidence = {
         "findings": [str(finding) for finding in found],
@@ -337,6 +350,23 @@ def artifact_scan(subject: Subject) -> Check:
     if found:
         return failed("; ".join(map(str, found[:5])), float(len(found)), 0.0, **evidence)
     return passed(0.0, 0.0, **evidence)
+
+
+@check
+def secrets(subject: Subject) -> Check:
+    """No password, key or token travels with the model or was logged with its run."""
+    found = search(
+        {"model": subject.folder} | ({"run": subject.run} if subject.run else {}),
+        subject.limits.text_bytes_max,
+    )
+    bad = [str(each) for each in found.secrets if not each.allowed]
+    allowed = [str(each) for each in found.secrets if each.allowed]
+    evidence = {"found": bad, "allowed": allowed, "too_large": list(found.too_large)}
+    notes = [f"allowed by the author: {', '.join(allowed)}"] if allowed else []
+    notes += [f"too large to search: {', '.join(found.too_large)}"] if found.too_large else []
+    if bad:
+        return failed("; ".join([*bad[:5], *notes]), float(len(bad)), 0.0, **evidence)
+    return msgspec.structs.replace(passed(0.0, 0.0, **evidence), reason="; ".join(notes))
 
 
 @check
