@@ -1,7 +1,7 @@
 """What an outage of the Kubernetes API does to a hub: KubeSpawner as it is, beside ours.
 
 Run as `python -m tests.bench.bench_outage [SECONDS]` (75 if not said): the API is away for so long while one
-server runs; then a second person starts one. The watches pause as they do in production; the cluster is the tests'.
+server runs; then a second person starts one. The watches pause as in production; the cluster is the tests'.
 """
 
 import sys

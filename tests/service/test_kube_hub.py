@@ -1,4 +1,4 @@
-"""People's servers as pods: a real hub with our spawner, and a cluster in memory that runs pods as processes."""
+"""People's servers as pods: a real hub with our spawner, and a cluster in memory whose pods are processes."""
 
 import time
 from collections.abc import Callable, Iterator

@@ -1,8 +1,8 @@
 """A Kubernetes API server in memory: as much of one as a spawner and a kubelet use.
 
-Objects are checked against Kubernetes' own strict schemas and kept with a resourceVersion; lists and watches take
-selectors, a watch from too old a version ends with 410 Gone, a pod on a node is deleted by its kubelet only. Nobody
-is authenticated, and nothing is enforced that a cluster's network, volumes or security contexts would.
+Objects are checked against Kubernetes' strict schemas and kept with a resourceVersion; lists and watches take
+selectors; a watch from too old a version ends with 410 Gone; a pod on a node is deleted by its kubelet only.
+Nobody is authenticated, and nothing is enforced that a cluster's network, volumes or security contexts would.
 """
 
 import asyncio
@@ -98,7 +98,7 @@ class Store:
 
     def create(self, plural: str, thing: Thing) -> Thing:
         """Keep a new object; it must be one that a cluster accepts."""
-        new = {"apiVersion": "v1", "kind": KINDS[plural]} | deepcopy(thing)
+        new: Thing = {"apiVersion": "v1", "kind": KINDS[plural]} | deepcopy(thing)
         try:
             kubernetes_validate.validate(new, VERSION, strict=True)
         except kubernetes_validate.ValidationError as error:
@@ -167,7 +167,9 @@ def now() -> str:
 
 def selected(things: Iterable[Thing], query: Any) -> list[Thing]:
     """Those that the label and field selectors of a request name; only `key=value` is understood."""
-    wanted = [(("metadata", "labels", key), value) for key, value in pairs(query.get("labelSelector", ""))]
+    wanted: list[tuple[tuple[str, ...], str]] = [
+        (("metadata", "labels", key), value) for key, value in pairs(query.get("labelSelector", ""))
+    ]
     wanted += [(tuple(key.split(".")), value) for key, value in pairs(query.get("fieldSelector", ""))]
     return [thing for thing in things if all(inside(thing, path) == value for path, value in wanted)]
 

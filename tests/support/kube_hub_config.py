@@ -1,4 +1,4 @@
-"""What the chart configures in a hub, for one on this machine; then the chart's values finish it, as they do there.
+"""What the chart configures in a hub, for one on this machine; then the chart's values finish it, as ever.
 
 `tests.support.kube_hub` says by the environment where everything is.
 """

@@ -1,7 +1,7 @@
 """Nodes for `tests.support.kube`: a scheduler, and a kubelet that runs a pod's container as a process here.
 
-Every pod has an address of its own on the loopback. A claim is a folder, which the process starts in; images are
-names only, and one that is said to be missing cannot be pulled.
+Every pod has an address of its own on the loopback. A claim is a folder, which the process starts in; images
+are names only, and one that is said to be missing cannot be pulled.
 """
 
 import asyncio
@@ -207,7 +207,7 @@ class Nodes:
     def home(self, pod: Thing) -> Path:
         """The folder that the pod's claim is."""
         (volume,) = pod["spec"]["volumes"]
-        place = self.folder / volume["persistentVolumeClaim"]["claimName"]
+        place: Path = self.folder / volume["persistentVolumeClaim"]["claimName"]
         place.mkdir(exist_ok=True)
         return place
 
@@ -234,7 +234,7 @@ class Nodes:
 def environment(container: Thing, address: str, home: Path) -> dict[str, str]:
     """What a container's process finds: the image's own part, and the pod's.
 
-    All pods share one machine, so a server listens at its pod's address where in a pod it may listen everywhere.
+    All pods share one machine, so a server listens at its pod's address where in a pod it listens everywhere.
     """
     programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     image = {"PATH": programs, "LANG": "C.UTF-8", "HOME": str(home)}
