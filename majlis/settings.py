@@ -114,7 +114,9 @@ class RolloutSection(Section):
     level: Annotated[float, Field(gt=0, lt=1)] = 0.01
     failures: Fraction = 0.005
     slow: Fraction = 0.05
-    slow_seconds: Seconds = 0.1
+    drift: Fraction = 0.15
+    slowest: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    tails: Annotated[float, Field(gt=0, lt=0.5)] = 0.25
     poll_seconds: Seconds = 2
 
     @model_validator(mode="after")

@@ -23,7 +23,8 @@ from ..errors import Conflict, MajlisError, NotFound, Tampered, Unavailable
 from ..events import Notifier
 from ..registry.versions import DeploymentRow, RolloutRow, find_deployment
 from ..serving import snapshot
-from ..serving.rollout import Observation, Phase, Plan, Rollout, begin, observe, tick
+from ..serving.counts import Observation, observe
+from ..serving.rollout import Phase, Plan, Rollout, begin, tick
 from ..settings import RolloutSection, Settings
 from ..store import Store
 
@@ -37,7 +38,9 @@ def planned(asked: RolloutSection, steps: Sequence[int] | None = None) -> Plan:
         level=asked.level,
         failures=asked.failures,
         slow=asked.slow,
-        slow_seconds=asked.slow_seconds,
+        drift=asked.drift,
+        slowest=asked.slowest,
+        tails=asked.tails,
     )
 
 # %% ../../nbs/860_control_rollouts.ipynb #79c00009
@@ -49,8 +52,6 @@ def recorded(
     row.phase, row.state = after.phase.value, msgspec.to_builtins(after)
     row.updated_at = deployment.updated_at = clock.now()
     weights = after.weights()
-    if after.phase is Phase.ROLLED_BACK:
-        del weights[after.candidate]
     for revision in deployment.revisions:
         name = str(revision.number)
         revision.weight, revision.loaded = weights.get(name, 0.0), name in weights
@@ -124,7 +125,7 @@ class Book:
         told = self.deployments.status()
         if not told:
             raise silent(rollout.deployment)
-        return observe(told, rollout.deployment, rollout.stable, rollout.candidate, rollout.plan.slow_seconds)
+        return observe(told, rollout.deployment, rollout.stable, rollout.candidate)
 
     def keep(self, rollout: Rollout) -> None:
         """Record what the controller decided; Conflict when somebody ended the rollout meanwhile."""
@@ -205,7 +206,7 @@ class Rollouts:
             if not told:
                 raise silent(name)
             stable, candidate = str(current.number), str(revised(row, principal, wanted, 0.0, reason).number)
-            seen = observe(told, name, stable, candidate, plan.slow_seconds)
+            seen = observe(told, name, stable, candidate)
             begun = begin(name, stable, candidate, plan, clock.now(), seen)
             entry = RolloutRow(
                 phase=begun.phase.value,

@@ -223,6 +223,7 @@ class Gateway:
                 content = live.answer.json(result, identity)
             seconds = time.perf_counter() - begun
             meter.observe(200, seconds, batch.rows)
+            meter.score(result)
             sample = serving.spec.log_sample
             if sample >= 1.0 or random.random() < sample:
                 self.record(serving, live, client, headers, request_id, batch, result, seconds)
@@ -361,6 +362,7 @@ class Gateway:
             return
         seconds = time.perf_counter() - begun
         live.meter.observe(200, seconds, batch.rows)
+        live.meter.score(result)
         self.record(serving, live, client, headers, request_id, batch, result, seconds, shadow=True)
 
     # everything but predictions

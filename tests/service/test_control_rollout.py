@@ -49,7 +49,7 @@ def world(tmp_path: Path) -> World:
 
 def environment(world: World, **rollout: object) -> dict[str, str]:
     """Settings of a control plane that moves on as soon as there is some evidence."""
-    hasty = {"pause_seconds": 0.2, "requests": 20, "poll_seconds": 0.1, "slow_seconds": 10} | rollout
+    hasty = {"pause_seconds": 0.2, "requests": 20, "poll_seconds": 0.1, "slow": 1} | rollout
     return {
         "MAJLIS_SETTINGS": str(ROOT / "settings.ini"),
         "MAJLIS_WORKBENCH_HOME": str(world.home),
