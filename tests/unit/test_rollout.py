@@ -275,7 +275,7 @@ def test_an_ab_test_without_a_difference_is_seldom_called_one_however_often_it_i
     pair = [np.stack([one, asked], 1).astype(float) for one in events]
     called = (lower(*pair, threshold(level, 2)) > 0) | (lower(*pair[::-1], threshold(level, 2)) > 0)
     assert called.reshape(tests, looks).any(1).mean() <= level
-    [one] = differences([(200, 1000)], [(290, 1000)], level)
+    [one] = differences([(200, 1000)], [(320, 1000)], level)
     assert one.decided and one.wrong < level
 
 
