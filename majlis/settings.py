@@ -114,7 +114,11 @@ class RolloutSection(Section):
     level: Annotated[float, Field(gt=0, lt=1)] = 0.01
     failures: Fraction = 0.005
     slow: Fraction = 0.05
-    slow_seconds: Seconds = 0.1
+    drift: Fraction = 0.15
+    slowest: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    tails: Annotated[float, Field(gt=0, lt=0.5)] = 0.25
+    share: Annotated[int, Field(ge=1, le=99)] = 50
+    sticky: Annotated[str, Field(pattern="^[A-Za-z0-9-]+$")] = "x-user"
     poll_seconds: Seconds = 2
 
     @model_validator(mode="after")

@@ -6,11 +6,11 @@
 __all__ = ['log', 'PROBLEM', 'REMIND_SECONDS', 'PAGE_MAX', 'STEPS_MAX', 'Reason', 'Caller', 'Plane', 'Number', 'VersionNumber',
            'CARD_HEADERS', 'REVIEW_HEADERS', 'api', 'USAGE_MAX', 'Amount', 'Name', 'WRITES', 'Next', 'problem',
            'refused', 'invalid', 'http_error', 'caller', 'plane', 'Asked', 'Because', 'Ruling', 'Handover',
-           'PolicyText', 'Wanted', 'KeyWanted', 'whoami', 'health_summary', 'models', 'model', 'register', 'version',
-           'card', 'review', 'review_notebook', 'decide', 'delegate', 'withdraw', 'test_policy', 'reviews', 'release',
-           'revoke', 'deployments', 'deployment', 'deploy', 'undeploy', 'rollback', 'rollout', 'promote', 'abort',
-           'issue_key', 'predictions', 'Usage', 'meter', 'costs', 'trail', 'audit_record', 'story', 'verify', 'once',
-           'remind', 'create_app', 'embedded_app', 'main']
+           'PolicyText', 'DeploymentWanted', 'KeyWanted', 'whoami', 'health_summary', 'models', 'model', 'register',
+           'version', 'card', 'review', 'review_notebook', 'decide', 'delegate', 'withdraw', 'test_policy', 'reviews',
+           'release', 'revoke', 'deployments', 'deployment', 'deploy', 'undeploy', 'rollback', 'rollout', 'promote',
+           'abort', 'issue_key', 'predictions', 'Usage', 'meter', 'costs', 'trail', 'audit_record', 'story', 'verify',
+           'once', 'remind', 'create_app', 'embedded_app', 'main']
 
 # %% ../../nbs/880_control_api.ipynb #91abf102
 import asyncio
@@ -24,11 +24,12 @@ from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
+import msgspec
 import uvicorn
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import StreamingResponse
@@ -37,6 +38,7 @@ from .. import __version__, clock
 from ..access import Principal, local_principal
 from ..audit import Record
 from . import evidence, health
+from .deployments import Wanted
 from .idempotency import HEADER, fingerprint
 from .identity import HubIdentity, Identity, LocalIdentity
 from .pages import Pages
@@ -155,22 +157,17 @@ class PolicyText(Asked):
     policy: Annotated[str, Field(max_length=200_000)]
 
 
-class Wanted(Asked):
-    """What a deployment shall serve: a release, or a model and its version."""
+class DeploymentWanted(Asked):
+    """What a deployment shall serve (a release, or a version), and how the traffic gets there."""
 
     release: str | None = None
     model: str | None = None
     version: Annotated[int | None, Field(ge=1, le=2**31 - 1)] = None
     reason: Reason = ""
-    strategy: Literal["blue-green", "canary"] = "blue-green"  # at once, or in steps
+    strategy: Literal["at-once", "canary", "blue-green", "a/b", "shadow"] = "at-once"
     steps: Annotated[list[Percent] | None, Field(min_length=1, max_length=STEPS_MAX)] = None  # of a canary
-
-    @model_validator(mode="after")
-    def stepped(self) -> "Wanted":
-        """Only a canary has steps."""
-        if self.steps is not None and self.strategy != "canary":
-            raise ValueError("steps are a canary's; give strategy = canary with them")
-        return self
+    share: Annotated[int | None, Field(ge=1, le=99)] = None  # of the new release in an A/B test, in percent
+    sticky: Annotated[str | None, Field(pattern="^[A-Za-z0-9-]{1,64}$")] = None  # header, in an A/B test
 
 
 class KeyWanted(Asked):
@@ -322,13 +319,9 @@ def deployment(principal: Caller, control: Plane, name: str) -> dict[str, Any]:
 
 
 @api.put("/deployments/{name}")
-def deploy(principal: Caller, control: Plane, name: str, wanted: Wanted) -> dict[str, Any]:
-    """Serve a release under a name, at once or in steps."""
-    named = wanted.model_dump(include={"release", "model", "version", "reason"})
-    if wanted.strategy == "canary":
-        control.rollouts.start(principal, name, steps=wanted.steps, **named)
-        return control.deployments.get(principal, name)
-    return control.deployments.deploy(principal, name, **named)
+def deploy(principal: Caller, control: Plane, name: str, wanted: DeploymentWanted) -> dict[str, Any]:
+    """Serve a release under a name, at once or by a rollout."""
+    return control.rollouts.deploy(principal, name, msgspec.convert(wanted.model_dump(), Wanted))
 
 
 @api.delete("/deployments/{name}", status_code=HTTPStatus.NO_CONTENT)

@@ -72,6 +72,32 @@ def failing() -> bytes:
     return content
 
 
+def heavy(size: int = 800) -> bytes:
+    """An ONNX model that answers what `linear(2.0)` does, after multiplying large matrices."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("ReduceMax", ["table"], ["largest"], keepdims=0),
+            helper.make_node("Expand", ["largest", "shape"], ["matrix"]),
+            helper.make_node("MatMul", ["matrix", "matrix"], ["product"]),
+            helper.make_node("ReduceMax", ["product"], ["peak"], keepdims=0),
+            helper.make_node("Mul", ["peak", "zero"], ["nothing"]),
+            helper.make_node("MatMul", ["table", "weights"], ["doubled"]),
+            helper.make_node("Add", ["doubled", "nothing"], ["predictions"]),
+        ],
+        "heavy",
+        [helper.make_tensor_value_info("table", TensorProto.FLOAT, [None, 1])],
+        [helper.make_tensor_value_info("predictions", TensorProto.FLOAT, [None, 1])],
+        [
+            helper.make_tensor("shape", TensorProto.INT64, [2], [size, size]),
+            helper.make_tensor("zero", TensorProto.FLOAT, [], [0.0]),
+            helper.make_tensor("weights", TensorProto.FLOAT, [1, 1], [2.0]),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    content: bytes = model.SerializeToString()
+    return content
+
+
 class World:
     """A home with keys and releases, and the snapshot that a gateway reads."""
 
