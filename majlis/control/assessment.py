@@ -35,7 +35,8 @@ def evaluable(lake: Lake, asked: Evaluation, claimed: Mapping[str, float]) -> No
             remedy=f"Claim one of {', '.join(KNOWN_METRICS)}, or log it in the run only.",
         )
     columns = lake.scan(asked.table, asked.version).collect_schema().names()
-    named = [asked.target, *asked.where, *asked.features, *asked.protected, *filter(None, [asked.groups])]
+    named = [asked.target, *asked.where, *asked.features, *asked.protected]
+    named += [name for name in (asked.groups, asked.asked_at, *asked.known_at.values()) if name]
     if absent := [name for name in named if name not in columns]:
         raise Invalid(
             f"Table {asked.table!r} version {asked.version} has no column {', '.join(absent)}",
@@ -89,6 +90,8 @@ def examine(
             groups=asked.groups,
             protected=tuple(asked.protected),
             threshold=asked.threshold,
+            asked_at=asked.asked_at,
+            known_at=asked.known_at,
             production=str(production) if production else None,
             onnx=str(onnx) if onnx else None,
             tolerance=settings.release.agreement_tolerance,

@@ -42,6 +42,8 @@ class Job(msgspec.Struct, kw_only=True, frozen=True):
     groups: str | None = None  # column of what is resampled together
     protected: tuple[str, ...] = ()
     threshold: float = 0.5  # probability from which on an answer counts as positive
+    asked_at: str | None = None  # column of the moment at which an answer is asked for
+    known_at: dict[str, str] = {}  # input → column of the moment at which it is known
     production: str | None = None  # folder of the MLflow model that is served now
     onnx: str | None = None  # where to put the ONNX form
     tolerance: float = 1e-6  # largest difference between the forms
@@ -114,6 +116,8 @@ def subject(job: Job, rows: pd.DataFrame, predict: Predict, **more: Any) -> Subj
         groups=rows[job.groups].to_numpy() if job.groups else None,
         protected=job.protected,
         threshold=job.threshold,
+        asked_at=job.asked_at or "",
+        known_at=job.known_at,
         limits=job.limits,
         run=Path(job.run) if job.run else None,
         **more,

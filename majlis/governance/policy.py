@@ -103,6 +103,7 @@ class Thresholds(Strict):
     calibration_error_max: Annotated[float, Field(gt=0, le=1)]
     fairness_difference_max: Annotated[float, Field(gt=0, le=1)]
     fairness_group_rows_min: Annotated[int, Field(gt=0)]
+    slice_gap_max: Annotated[float, Field(gt=0)] = 0.2
     advisory_severity_min: Literal["low", "medium", "high", "critical"] = "medium"
     advisories_required: bool = False
 
