@@ -102,6 +102,7 @@ class GatewaySection(Section):
     request_timeout_seconds: Seconds = 30
     drain_seconds: Seconds = 10
     predictions: Path = Path("{home}/predictions")
+    environments: Path = Path("{home}/environments")
     snapshot_poll_seconds: Seconds = 0.5
     feature_budget_seconds: Seconds = 0.05
     feature_policy: FeaturePolicy = "refuse"
