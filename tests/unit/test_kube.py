@@ -17,9 +17,9 @@ from majlis.settings import Profile, Settings, load
 from spawner import kube
 from spawner.kube_spawner import WatchfulKubeSpawner
 from tests.support.kube import DEFAULT, write_config
+from tests.support.pod_security import restricted
 
 CLUSTER = "1.37"  # the Kubernetes whose schemas the manifests are held against
-ALLOWED_VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim"}
 SETTINGS = load(environ={})
 
 
@@ -87,29 +87,12 @@ def starts() -> Iterator[dict[str, str]]:
             yield {"profile": name, **dict(zip(choices, combination, strict=True))}
 
 
-def restricted(pod: dict[str, Any]) -> None:
-    """Fails unless a pod meets the pod-security level `restricted`."""
-    spec = pod["spec"]
-    assert not {"hostNetwork", "hostPID", "hostIPC"} & {key for key, value in spec.items() if value}
-    for volume in spec.get("volumes", []):
-        assert set(volume) - {"name"} <= ALLOWED_VOLUMES
-    for each in [*spec["containers"], *spec.get("initContainers", [])]:
-        context = each["securityContext"]
-        assert context["allowPrivilegeEscalation"] is False
-        assert not context.get("privileged")
-        assert context["capabilities"] == {"drop": ["ALL"]}
-        assert context["runAsNonRoot"] is True
-        assert context.get("runAsUser", spec["securityContext"].get("runAsUser")) != 0
-        assert context["seccompProfile"] == {"type": "RuntimeDefault"}
-        assert not [port for port in each.get("ports", []) if "hostPort" in port]
-
-
 @pytest.mark.parametrize("options", list(starts()), ids=lambda options: "-".join(options.values()))
 def test_every_start_makes_a_valid_restricted_pod(options: dict[str, str]) -> None:
     profile = SETTINGS.profiles[options["profile"]]
     pod = pod_of(options, profile.groups[0])
     kubernetes_validate.validate(pod, CLUSTER, strict=True)
-    restricted(pod)
+    restricted(pod["spec"])
     assert pod["spec"]["automountServiceAccountToken"] is False
     assert pod["spec"]["nodeSelector"] == profile.node_selector
     assert pod["metadata"]["annotations"]["majlis/profile"] == options["profile"]
