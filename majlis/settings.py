@@ -19,7 +19,19 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import SettingsError
-from .values import Count, Database, Fraction, Lines, Percents, Pairs, Place, Port, Price, Seconds
+from majlis.values import (
+    Count,
+    Database,
+    Fraction,
+    Images,
+    Lines,
+    Percents,
+    Pairs,
+    Place,
+    Port,
+    Price,
+    Seconds,
+)
 from .values import Tolerations, Words
 
 # %% ../nbs/015_settings.ipynb #4f83f889
@@ -225,6 +237,7 @@ class Profile(Section):
     tolerations: Tolerations = ()
     spot: bool = False
     image: str = ""
+    images: Images = ()
     groups: Words = Field(min_length=1)
 
     @model_validator(mode="after")

@@ -14,6 +14,7 @@ from tests.support.kube_hub import MISSING_IMAGE, SECOND_ENGINEER, KubeHub
 from tests.support.people import Person
 
 API = "/services/majlis/api/v1"
+OTHER_IMAGE = "registry.example.org/majlis/server-r:1"
 PACE = 10.0  # the watches pause a tenth of what they would, so a tenth of an outage makes them give up
 OUTAGE_SECONDS = 75.0 / PACE
 PATIENCE_SECONDS, POLL_SECONDS = 90.0, 0.1
@@ -23,7 +24,7 @@ GAVE_UP, RENEWED = "never recovered, giving up", "ended; it is renewed"
 @pytest.fixture(scope="module")
 def hub() -> Iterator[KubeHub]:
     """A hub in front of a cluster."""
-    broken = {"MAJLIS_PROFILE_CPU_LARGE_IMAGE": MISSING_IMAGE}
+    broken = {"MAJLIS_PROFILE_CPU_LARGE_IMAGE": MISSING_IMAGE, "MAJLIS_PROFILE_CPU_SMALL_IMAGES": OTHER_IMAGE}
     with open_folder() as folder:
         running = KubeHub(folder, PACE, broken, control=True)
         try:
@@ -94,6 +95,14 @@ def test_spot_is_the_default_and_the_shared_gpu_is_a_slice(hub: KubeHub) -> None
         stop(hub, person)
 
 
+def test_an_image_that_is_listed_is_started(hub: KubeHub) -> None:
+    scientist = hub.person("scientist")
+    assert OTHER_IMAGE in scientist.page("/hub/spawn").text
+    scientist.start_server(profile="cpu-small", image=OTHER_IMAGE)
+    assert pod_of(hub, "scientist")["spec"]["containers"][0]["image"] == OTHER_IMAGE
+    stop(hub, scientist)
+
+
 def test_a_second_gpu_server_waits_for_the_first_to_stop(hub: KubeHub) -> None:
     first, second = hub.person("engineer"), hub.person(SECOND_ENGINEER)
     first.start_server(profile="gpu")
@@ -120,6 +129,7 @@ def test_a_second_gpu_server_waits_for_the_first_to_stop(hub: KubeHub) -> None:
         ("owner", {"profile": "nope"}, 422, "Yours are: cpu-small"),
         ("engineer", {"profile": "gpu", "capacity": "spot"}, 422, "Options are: profile"),
         ("scientist", {"capacity": "free"}, 422, "Choose one of: spot, on-demand"),
+        ("scientist", {"image": "evil.example.org/x:1"}, 422, f"Choose one of: usual, {OTHER_IMAGE}"),
     ],
 )
 def test_a_choice_that_is_not_allowed_is_refused_with_what_is(

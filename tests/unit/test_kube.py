@@ -159,6 +159,49 @@ def test_a_profiles_image_is_used_and_forgotten() -> None:
     assert container(asyncio.run(chosen(spawner, {"profile": "cpu-small"})))["image"] == usual
 
 
+OWN, OTHER = "registry.example.org/gpu:1", "registry.example.org/gpu@sha256:" + "0" * 64
+
+
+def with_images(image: str) -> Settings:
+    """The settings, with a choice of images for the profile gpu."""
+    chosen = SETTINGS.profiles["gpu"].model_copy(update={"image": image, "images": (OTHER,)})
+    return SETTINGS.model_copy(update={"profiles": SETTINGS.profiles | {"gpu": chosen}})
+
+
+@pytest.mark.parametrize(
+    ("image", "wanted", "started"),
+    [
+        (OWN, {}, OWN),
+        (OWN, {"image": OWN}, OWN),
+        ("", {"image": OTHER}, OTHER),
+        ("", {"image": "usual"}, None),
+    ],
+)
+def test_an_image_is_chosen_from_those_that_are_listed(
+    image: str, wanted: dict[str, str], started: str | None
+) -> None:
+    spawner = spawner_for("engineer", settings=with_images(image))
+    usual = spawner.image
+    pod = asyncio.run(chosen(spawner, {"profile": "gpu"} | wanted))
+    assert container(pod)["image"] == (started or usual)
+    kubernetes_validate.validate(pod, CLUSTER, strict=True)
+
+
+@pytest.mark.parametrize("image", ["registry.example.org/gpu:2", "usual", ["registry.example.org/gpu:1"], ""])
+def test_an_image_that_is_not_listed_is_refused(image: Any) -> None:
+    spawner = spawner_for("engineer", settings=with_images(OWN))
+    with pytest.raises(web.HTTPError) as refused:
+        asyncio.run(chosen(spawner, {"profile": "gpu", "image": image}))
+    assert refused.value.status_code == 422
+    assert f"Choose one of: {OWN}, {OTHER}" in refused.value.jupyterhub_message  # type: ignore[attr-defined]
+
+
+def test_the_form_offers_the_images_that_are_listed() -> None:
+    form = asyncio.run(spawner_for("engineer", settings=with_images("")).get_options_form())
+    assert f'value="{OTHER}"' in form
+    assert "The usual one" in form
+
+
 @pytest.mark.parametrize(("group", "name"), list(itertools.product(Role, SETTINGS.profiles)))
 def test_a_group_starts_its_own_profiles_and_no_other(group: Role, name: str) -> None:
     spawner = spawner_for(group.value)
