@@ -20,8 +20,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import SettingsError
-from .values import Count, Database, Fraction, Lines, Percents, Pairs, Place, Port, Price, Seconds
-from .values import Tolerations, Words, pairs
+from .values import Count, Database, Fraction, Images, Lines, Percents, Pairs, Place, Port, Price
+from .values import Seconds, Tolerations, Words, pairs
 
 # %% ../nbs/015_settings.ipynb #4f83f889
 class Section(BaseModel):
@@ -245,6 +245,7 @@ class Profile(Section):
     tolerations: Tolerations = ()
     spot: bool = False
     image: str = ""
+    images: Images = ()
     groups: Words = Field(min_length=1)
 
     @model_validator(mode="after")
