@@ -8,9 +8,9 @@ __all__ = ['log', 'PROBLEM', 'REMIND_SECONDS', 'PAGE_MAX', 'STEPS_MAX', 'Reason'
            'refused', 'invalid', 'http_error', 'caller', 'plane', 'Asked', 'Because', 'Ruling', 'PolicyText', 'Wanted',
            'KeyWanted', 'whoami', 'health_summary', 'models', 'model', 'register', 'version', 'card', 'review',
            'review_notebook', 'decide', 'withdraw', 'test_policy', 'reviews', 'release', 'revoke', 'deployments',
-           'deployment', 'deploy', 'undeploy', 'rollback', 'rollout', 'promote', 'abort', 'issue_key', 'predictions',
-           'Usage', 'meter', 'costs', 'trail', 'audit_record', 'story', 'verify', 'once', 'remind', 'create_app',
-           'embedded_app', 'main']
+           'deployment', 'deploy', 'undeploy', 'rollback', 'traffic_of', 'rollout', 'promote', 'abort', 'issue_key',
+           'predictions', 'Usage', 'meter', 'costs', 'trail', 'audit_record', 'story', 'verify', 'once', 'remind',
+           'create_app', 'embedded_app', 'main']
 
 # %% ../../nbs/880_control_api.ipynb #91abf102
 import asyncio
@@ -42,6 +42,7 @@ from .identity import HubIdentity, Identity, LocalIdentity
 from .pages import Pages
 from .registration import Registration
 from .service import ControlPlane
+from .traffic import traffic
 from ..cost.meter import By, Kind, Measurement
 from ..errors import Invalid, MajlisError, SettingsError
 from ..settings import Settings, load
@@ -308,6 +309,13 @@ def undeploy(principal: Caller, control: Plane, name: str, reason: Reason = "") 
 def rollback(principal: Caller, control: Plane, name: str, because: Because) -> dict[str, Any]:
     """Serve what was served before; a rollout that runs is aborted."""
     return control.rollouts.rollback(principal, name, because.reason)
+
+
+@api.get("/deployments/{name}/traffic")
+def traffic_of(principal: Caller, control: Plane, name: str) -> dict[str, Any]:
+    """What each of its revisions answered since the gateway started: counters, which only grow."""
+    control.deployments.get(principal, name)  # refused where the caller may not read, or there is none
+    return traffic(control.deployments.status(), name)
 
 
 @api.get("/deployments/{name}/rollout")
