@@ -8,9 +8,9 @@ __all__ = ['log', 'PROBLEM', 'REMIND_SECONDS', 'PAGE_MAX', 'STEPS_MAX', 'Reason'
            'refused', 'invalid', 'http_error', 'caller', 'plane', 'Asked', 'Because', 'Ruling', 'PolicyText', 'Wanted',
            'KeyWanted', 'whoami', 'health_summary', 'models', 'model', 'register', 'version', 'card', 'review',
            'review_notebook', 'decide', 'withdraw', 'test_policy', 'reviews', 'release', 'revoke', 'deployments',
-           'deployment', 'deploy', 'undeploy', 'rollback', 'traffic_of', 'rollout', 'promote', 'abort', 'issue_key',
-           'predictions', 'Usage', 'meter', 'costs', 'trail', 'audit_record', 'story', 'verify', 'once', 'remind',
-           'create_app', 'embedded_app', 'main']
+           'deployment', 'deploy', 'undeploy', 'rollback', 'preview_of', 'traffic_of', 'rollout', 'promote', 'abort',
+           'issue_key', 'predictions', 'Usage', 'meter', 'costs', 'trail', 'audit_record', 'story', 'verify', 'once',
+           'remind', 'create_app', 'embedded_app', 'main']
 
 # %% ../../nbs/880_control_api.ipynb #91abf102
 import asyncio
@@ -40,6 +40,7 @@ from . import evidence, health
 from .idempotency import HEADER, fingerprint
 from .identity import HubIdentity, Identity, LocalIdentity
 from .pages import Pages
+from .preview import preview
 from .registration import Registration
 from .service import ControlPlane
 from .traffic import traffic
@@ -309,6 +310,19 @@ def undeploy(principal: Caller, control: Plane, name: str, reason: Reason = "") 
 def rollback(principal: Caller, control: Plane, name: str, because: Because) -> dict[str, Any]:
     """Serve what was served before; a rollout that runs is aborted."""
     return control.rollouts.rollback(principal, name, because.reason)
+
+
+@api.get("/deployments/{name}/preview")
+def preview_of(
+    principal: Caller,
+    control: Plane,
+    name: str,
+    model: str,
+    version: VersionNumber,
+    steps: Annotated[list[Percent] | None, Query(max_length=STEPS_MAX)] = None,  # steps=5&steps=100
+) -> dict[str, Any]:
+    """What serving a version under this name would change and cost; nothing is changed by asking."""
+    return preview(control, principal, name, model, version, steps).record()
 
 
 @api.get("/deployments/{name}/traffic")
