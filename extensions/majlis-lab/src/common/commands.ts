@@ -7,7 +7,8 @@ export const COMMANDS = {
   register: 'majlis:register',
   deploy: 'majlis:deploy',
   rollback: 'majlis:rollback',
-  version: 'majlis:open-version'
+  version: 'majlis:open-version',
+  begin: 'majlis:begin'
 } as const;
 
 export const CATEGORY = 'Majlis';

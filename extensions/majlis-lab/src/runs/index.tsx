@@ -61,7 +61,7 @@ export const runsPlugin: JupyterFrontEndPlugin<void> = {
     notebooks.currentChanged.connect(() => commands.notifyCommandChanged(COMMANDS.runNotebook));
     palette?.addItem({ command: COMMANDS.runNotebook, category: CATEGORY });
     palette?.addItem({ command: COMMANDS.runPipeline, category: CATEGORY, args: { isPalette: true } });
-    launcher?.add({ command: COMMANDS.runPipeline, category: CATEGORY, rank: 2, args: { isLauncher: true } });
+    launcher?.add({ command: COMMANDS.runPipeline, category: CATEGORY, rank: 3, args: { isLauncher: true } });
     app.docRegistry.addWidgetExtension('Notebook', new RunButton(app));
   }
 };
