@@ -4,6 +4,7 @@ export const COMMANDS = {
   reviews: 'majlis:open-reviews',
   runNotebook: 'majlis:run-notebook',
   runPipeline: 'majlis:run-pipeline',
+  mend: 'majlis:mend-notebook',
   register: 'majlis:register',
   deploy: 'majlis:deploy',
   rollback: 'majlis:rollback',
