@@ -1,4 +1,4 @@
-"""One person in one browser: logged in, watched for faults, and now and then portrayed for the documentation."""
+"""One person in one browser: logged in, watched for faults, and portrayed for the documentation."""
 
 import os
 from dataclasses import dataclass, field
@@ -60,7 +60,7 @@ def log_in(page: Page, bench: Workbench, name: str) -> None:
 
 
 def keep(page: Page, name: str) -> None:
-    """Keep a picture for the documentation, where it is asked for (MAJLIS_PICTURES=1, as `make pictures` does)."""
+    """Keep a picture for the documentation, where it is asked for (`make pictures`)."""
     if os.environ.get("MAJLIS_PICTURES"):
         PICTURES.mkdir(parents=True, exist_ok=True)
         page.screenshot(path=PICTURES / f"{name}.png")

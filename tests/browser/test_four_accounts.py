@@ -1,4 +1,4 @@
-"""The whole path of a model by four people in four browsers: each sees their part, and nobody has to reload."""
+"""The whole path of a model by four people in four browsers, each of whom sees their part of it."""
 
 import json
 from collections.abc import Iterator

@@ -54,7 +54,7 @@ class Runs:
         return f"Runs({str(self.folder)!r})"
 
     def mark(self) -> str:
-        """Every record's time and size, and the processes alive: it differs when a run or a schedule moved on."""
+        """Every record's time and size, and the processes alive: it differs when anything moved on."""
         self.reap()
         seen = [str(child.pid) for child in self.children]
         runs = self.folder.glob(f"[!.]*/*/{records.record_name}")
