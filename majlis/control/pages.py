@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['HEADERS', 'FORM_BYTES_MAX', 'PARAMETERS_SECONDS', 'ACTS', 'MODELS_MAX', 'RECORDS', 'Page', 'Production', 'moving',
-           'acts', 'Pages', 'minute', 'fields']
+           'acts', 'Pages', 'open_to', 'minute', 'fields']
 
 # %% ../../nbs/875_control_pages.ipynb #ffe809a0
 from collections.abc import Awaitable, Callable, Mapping
@@ -25,14 +25,17 @@ from .. import clock
 from ..access import Principal, Scope
 from .comparison import Section, compare
 from .identity import Identity
-from .rollouts import newest, rollout_record, state
+from .deployments import state
+from .rollouts import newest
 from .search import Search, search
 from .service import ControlPlane, templates
 from .today import today
 from .traffic import progress
 from ..cost.meter import By
-from ..errors import Conflict, Invalid, MajlisError
+from ..errors import Invalid, MajlisError
+from ..governance.delegation import awaited, given_away, told
 from ..governance.reviews import CHAIRS, titles
+from ..registry.versions import State
 from ..serving.rollout import Phase
 
 # %% ../../nbs/875_control_pages.ipynb #93ad91be
@@ -81,13 +84,14 @@ class Production:
         self._asking.shutdown(wait=False, cancel_futures=True)
 
 # %% ../../nbs/875_control_pages.ipynb #a1ca6cd2
-def moving(control: ControlPlane, name: str) -> dict[str, Any] | None:
+def moving(control: ControlPlane, who: Principal, name: str) -> dict[str, Any] | None:
     """The newest rollout of a deployment, a running one with what its step has seen; None without any."""
     with control.store.reading() as session:
         row = newest(session, name)
-        if row is None:
-            return None
-        told, known = rollout_record(row), state(row)
+        known = state(row) if row else None
+    if known is None:
+        return None
+    told = control.rollouts.get(who, name)
     if known.phase is not Phase.RUNNING:
         return told
     try:
@@ -151,7 +155,8 @@ class Pages:
 
     def reviews(self, who: Principal, path: Mapping[str, Any], query: Mapping[str, str]) -> Response:
         """What waits for a decision."""
-        return self.show("reviews.html", who, here="reviews", rows=self.control.inbox(who))
+        rows = [row | {"waiting": awaited(row)} for row in self.control.council.inbox(who)]
+        return self.show("reviews.html", who, here="reviews", rows=rows)
 
     def deployments(self, who: Principal, path: Mapping[str, Any], query: Mapping[str, str]) -> Response:
         """What is served, and what moves."""
@@ -161,7 +166,7 @@ class Pages:
         """The page of deployments, after a refusal with the problem at its top."""
         rows = []
         for deployment in self.control.deployments.list(who):
-            rollout = moving(self.control, deployment["name"])
+            rollout = moving(self.control, who, deployment["name"])
             rows.append(deployment | {"rollout": rollout, "acts": acts(who, deployment, rollout)})
         status = problem.status if problem else HTTPStatus.OK
         return self.show(
@@ -191,8 +196,7 @@ class Pages:
     ) -> Response:
         """One version, with the form for a decision where the caller may decide."""
         record = self.control.version(who, name, number)
-        asked = record["required"] if record["state"] == "in review" else []
-        chairs = [(chair, titles([chair])) for chair in asked if who.may(CHAIRS[chair])]
+        chairs = [(chair, titles([chair])) for chair in open_to(who, record)]
         served, sections = self.production.against(who, record)
         status = problem.status if problem else HTTPStatus.OK
         return self.show(
@@ -202,7 +206,7 @@ class Pages:
             here="models",
             v=record,
             chairs=chairs,
-            waiting=titles(record["required"]),
+            waiting=awaited(record),
             served=served,
             sections=sections,
             problem=problem,
@@ -211,14 +215,21 @@ class Pages:
     def decide(self, who: Principal, path: Mapping[str, Any], form: Mapping[str, str]) -> Response:
         """What a person decided on the page of a version; refusals are shown on the page."""
         name, number = path["name"], path["number"]
+        chair, decision, reason = (form.get(key, "") for key in ("chair", "decision", "reason"))
         try:
-            record = self.control.version(who, name, number)
-            if any(form.get(shown) != record[shown] for shown in ("digest", "evidence", "policy")):
-                raise Conflict(
-                    "The version is not the one that was shown", remedy="Look at it again, then decide."
-                )
-            chair, decision, reason = (form.get(key, "") for key in ("chair", "decision", "reason"))
-            self.control.decide(who, name, number, chair, decision, reason)
+            self.control.council.decide(who, name, number, chair, decision, reason, form)
+        except MajlisError as refusal:
+            return self.described(who, name, number, refusal)
+        return self.back(f"models/{name}/{number}")
+
+    def delegate(
+        self, who: Principal, path: Mapping[str, Any], form: Mapping[str, str], known: Principal | None
+    ) -> Response:
+        """What a person handed over on the page of a version; refusals are shown on the page."""
+        name, number = path["name"], path["number"]
+        chair, to, reason = (form.get(key, "") for key in ("chair", "delegate", "reason"))
+        try:
+            self.control.council.delegate(who, name, number, chair, to, known, reason)
         except MajlisError as refusal:
             return self.described(who, name, number, refusal)
         return self.back(f"models/{name}/{number}")
@@ -257,6 +268,7 @@ class Pages:
         posted |= {f"{deployment}/{act}": self.act for act in ACTS}
         for path, page in posted.items():
             app.add_route(f"{self.prefix}{path}", self._form(page, path.rpartition("/")[2]), methods=["POST"])
+        app.add_route(f"{self.prefix}{version}/delegate", self._delegate, methods=["POST"])
         app.add_route(f"{self.prefix}style.css", self._style, methods=["GET"])
 
     def _page(self, page: "Page") -> Callable[[Request], Awaitable[Response]]:
@@ -280,12 +292,30 @@ class Pages:
 
         return answer
 
+    async def _delegate(self, request: Request) -> Response:
+        who = await self.identity.principal(request)
+        form = await fields(request)
+        known = await self.identity.person(form.get("delegate", ""))
+        try:
+            return await run_in_threadpool(self.delegate, who, request.path_params, form, known)
+        except MajlisError as error:
+            return await run_in_threadpool(self.problem, who, error)
+
     async def _style(self, request: Request) -> Response:
         css = (self.folder / "style.css").read_text()
         return Response(css, media_type="text/css", headers={"Cache-Control": "max-age=3600"})
 
 
 Page = Callable[[Principal, Mapping[str, Any], Mapping[str, str]], Response]  # who, path, query or form
+
+
+def open_to(who: Principal, record: Mapping[str, Any]) -> list[str]:
+    """The chairs of a version in which a person may decide: none for its makers, none they handed over."""
+    if record["state"] != State.IN_REVIEW or who.name in record["makers"]:
+        return []
+    handed = told(record)
+    mine = [chair for chair in record["required"] if who.may(CHAIRS[chair])]
+    return [chair for chair in mine if who.name not in given_away(handed, chair)]
 
 
 def minute(text: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..access import Principal, Scope
+from .deployments import AT_ONCE, Wanted
 from .rollouts import planned
 from .service import ControlPlane
 from ..cost.budgets import budget_of
@@ -89,9 +90,10 @@ def preview(
     name: str,  # of the deployment
     model: str,
     version: int,
-    steps: Sequence[int] | None = None,  # percent; those of the settings when not given
+    strategy: str = AT_ONCE,  # how the traffic moves
+    steps: Sequence[int] | None = None,  # of a canary, in percent; those of the settings when not given
 ) -> Preview:
-    """What serving a version under a name, in steps, would change and cost; nothing is changed by asking."""
+    """What serving a version under a name would change and cost; nothing is changed by asking."""
     who.require(Scope.READ)
     record = control.version(who, model, version)
     try:
@@ -103,11 +105,12 @@ def preview(
         for one in revisions
         if one["weight"] > 0
     ]
-    plan = planned(control.settings.rollout, steps)
+    wanted = Wanted(model=model, version=version, strategy=strategy, steps=tuple(steps) if steps else None)
+    plan = planned(control.settings.rollout, wanted)
     folder = control.folders.releases / str(record["release"])
     with control.store.reading() as session:
         budget = budget_of(session, who.name, control.settings.costs, control.settings.budgets)
-    moves = bool(serving)
+    moves = bool(serving) and wanted.kind is not None
     return Preview(
         serving=serving,
         same=[one["version"] for one in serving] == [version],

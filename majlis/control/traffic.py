@@ -12,8 +12,9 @@ from typing import Any
 
 import msgspec
 
+from ..serving.counts import Observation, Signal
 from ..serving.metrics import BOUNDS, Meter
-from ..serving.rollout import Counts, Observation, Rollout, part
+from ..serving.rollout import Kind, Rollout, beside, part
 
 # %% ../../nbs/862_control_traffic.ipynb #3fc94595
 def traffic(
@@ -46,17 +47,18 @@ def counted(revision: Mapping[str, Any]) -> dict[str, Any]:
 # %% ../../nbs/862_control_traffic.ipynb #4fc12066
 def progress(rollout: Rollout, seen: Observation, now: datetime) -> dict[str, Any]:
     """What a running rollout waits for, and what it has seen in this step."""
-    candidate = seen.candidate.since(rollout.base.candidate)
-    stable = seen.stable.since(rollout.base.stable)
+    stable, candidate = beside(rollout, seen)
     lasted = (now - rollout.since).total_seconds()
     waits = [
         f"{wanted - have:.0f} {what}"
         for have, wanted, what in (
-            (candidate.requests, rollout.plan.requests, "more requests"),
+            (candidate[Signal.FAILURES][1], rollout.plan.requests, "more requests"),
             (lasted, rollout.plan.pause_seconds, "more seconds"),
         )
         if have < wanted
     ]
+    if rollout.plan.kind in (Kind.AB, Kind.SHADOW):
+        waits = ["somebody to end it"]
     return {
         "waits": " and ".join(waits) or "the next look",
         "seen": [
@@ -66,8 +68,11 @@ def progress(rollout: Rollout, seen: Observation, now: datetime) -> dict[str, An
     }
 
 
-def told(who: str, counts: Counts) -> dict[str, Any]:
+def told(who: str, seen: Mapping[Signal, tuple[int, int]]) -> dict[str, Any]:
     """What a revision did, for people."""
-    share = counts.requests and part(counts.failures, counts.requests)
-    slow = counts.requests and part(counts.slow, counts.requests)
-    return {"who": who, "requests": counts.requests, "failed": share or "none", "slow": slow or "none"}
+    requests = seen[Signal.FAILURES][1]
+    shares = {
+        name: part(*seen[signal]) if signal in seen and requests else "not known"
+        for name, signal in (("failed", Signal.FAILURES), ("slow", Signal.SLOW))
+    }
+    return {"who": who, "requests": requests} | shares

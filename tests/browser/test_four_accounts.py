@@ -137,7 +137,6 @@ def test_the_next_version_is_decided_on_beside_the_one_in_production(
 
 
 def test_the_widget_shows_the_traffic_and_takes_the_version_back(lab: Page) -> None:
-    lab.locator(".lm-TabBar-tabLabel", has_text=f"{MODEL}.ipynb").first.click()
     run_cell(lab, 2, f"{MODEL}-2")
     widget = lab.locator(".jp-OutputArea-output", has=lab.get_by_role("button", name="Roll back")).last
     run_cell(lab, 1, "answered (3, 2)")
@@ -171,6 +170,7 @@ def test_the_trail_tells_who_did_what_and_holds(sessions: dict[str, Session], wo
 
 def run_cell(lab: Page, place: int, says: str) -> None:
     """Run a cell of the notebook, and wait for what its output says."""
+    lab.locator(".lm-TabBar-tabLabel", has_text=f"{MODEL}.ipynb").first.click()
     cell = lab.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-CodeCell").nth(place)
     cell.locator(".jp-InputArea-prompt").click()
     lab.keyboard.press("Control+Enter")
@@ -229,7 +229,7 @@ def deploy(lab: Page, version: int) -> None:
 
 def decide(page: Page, name: str) -> None:
     """Approve, with that person's reason."""
-    page.get_by_label("Reason").fill(REASONS[name])
+    page.get_by_label("Reason, for whoever reads this later").fill(REASONS[name])
     page.get_by_role("button", name="Approve").click()
     expect(page.get_by_role("cell", name=REASONS[name])).to_be_visible()
 

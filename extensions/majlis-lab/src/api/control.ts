@@ -14,7 +14,7 @@ export interface IModel {
 
 export interface ICheck {
   name: string;
-  verdict: 'passed' | 'failed' | 'error';
+  verdict: 'passed' | 'failed' | 'error' | 'skipped';
   value: unknown;
   threshold: unknown;
   reason?: string;
@@ -67,6 +67,9 @@ export interface IDeployment {
   ready: boolean;
   created_by: string;
 }
+
+/** How traffic gets to another release. */
+export type Strategy = 'at-once' | 'blue-green' | 'canary' | 'a/b' | 'shadow';
 
 /** What a deployment would change and cost. */
 export interface IPreview {
@@ -122,8 +125,16 @@ export const control = {
     requestAPI<IVersion>(`api/models/${part(model)}/versions`, { method: 'POST', body }),
   reviews: (signal?: AbortSignal) => requestAPI<IWaiting[]>('api/reviews', within(signal)),
   deployments: (signal?: AbortSignal) => requestAPI<IDeployment[]>('api/deployments', within(signal)),
-  preview: (name: string, model: string, version: number, steps: readonly number[], signal?: AbortSignal) => {
-    const asked = [`model=${part(model)}`, `version=${version}`, ...steps.map(step => `steps=${step}`)].join('&');
+  preview: (
+    name: string,
+    model: string,
+    version: number,
+    strategy: Strategy,
+    steps: readonly number[],
+    signal?: AbortSignal
+  ) => {
+    const what = [`model=${part(model)}`, `version=${version}`, `strategy=${part(strategy)}`];
+    const asked = [...what, ...steps.map(step => `steps=${step}`)].join('&');
     return requestAPI<IPreview>(`api/deployments/${part(name)}/preview?${asked}`, within(signal));
   },
   deploy: (name: string, body: Record<string, unknown>) =>

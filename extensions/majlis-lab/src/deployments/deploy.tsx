@@ -1,6 +1,6 @@
 import * as React from 'react';
 
-import { control, IBrief, IDeployment, IPreview } from '../api/control';
+import { control, IBrief, IDeployment, IPreview, Strategy } from '../api/control';
 import { IResource, useAction, useResource } from '../common/use';
 import { Empty, Loading, ProblemView } from '../common/views';
 import { count, duration, list, megabytes } from '../common/words';
@@ -9,12 +9,22 @@ import { shares } from './words';
 
 type IReleased = IBrief & { model: string };
 
-type Strategy = 'blue-green' | 'canary';
-
 const STRATEGIES: [Strategy, string, string][] = [
-  ['blue-green', 'All at once', 'the one before stands by'],
-  ['canary', 'In steps', 'a growing share, watched']
+  ['at-once', 'All at once', 'rolling back is up to you'],
+  ['blue-green', 'All at once, watched', 'it goes back by itself when it is worse'],
+  ['canary', 'In steps', 'a growing share, watched'],
+  ['a/b', 'A/B test', 'a fixed share, until somebody decides'],
+  ['shadow', 'Shadow', 'it sees copies of the traffic and never answers']
 ];
+const MOVES: Record<Strategy, string> = {
+  'at-once': 'All of its traffic moves to NEXT; rolling back brings it back.',
+  'blue-green': 'All of its traffic moves to NEXT, and comes back where that is worse.',
+  canary: 'Its traffic moves to NEXT in steps; rolling back brings it back.',
+  'a/b': 'NEXT gets a share of its callers, until somebody promotes it or goes back.',
+  shadow: 'NEXT sees copies of its traffic, until somebody promotes it or ends it.'
+};
+const ENDS: ReadonlySet<Strategy> = new Set(['canary', 'blue-green']); // by themselves
+const HALF = 50; // percent
 const NAMED = /^[a-z][a-z0-9_-]{0,62}$/;
 const NAME = '[a-z][a-z0-9_\\-]{0,62}'; // as the control plane has it; `-` escaped, as browsers want it
 
@@ -70,21 +80,24 @@ function DeployForm(props: {
   const version = released[chosen];
   const [name, setName] = React.useState(version?.model ?? '');
   const [reason, setReason] = React.useState('');
-  const [strategy, setStrategy] = React.useState<Strategy>('blue-green');
+  const [strategy, setStrategy] = React.useState<Strategy>('at-once');
   const [typed, setTyped] = React.useState<string | null>(null); // the steps; null: those of the workbench
   const id = React.useId();
   const now = deployments.find(one => one.name === name);
   const moves = now?.revisions.some(revision => revision.weight > 0) ?? false; // there is traffic to be moved
-  const inSteps = strategy === 'canary' && moves;
+  const chosenStrategy = moves ? strategy : 'at-once';
+  const inSteps = chosenStrategy === 'canary';
+  const divided = chosenStrategy === 'a/b';
+  const [share, setShare] = React.useState(HALF);
   const { steps, fault } = read(typed);
-  const asked = inSteps ? steps : [WHOLE];
+  const asked = inSteps ? steps : [];
   const preview = useResource(
     ['deployments'],
     async signal =>
       version && NAMED.test(name) && !fault
-        ? control.preview(name, version.model, version.version, asked, signal)
+        ? control.preview(name, version.model, version.version, chosenStrategy, asked, signal)
         : null,
-    `${name} ${version?.model} ${version?.version} ${asked.join()}`
+    `${name} ${version?.model} ${version?.version} ${chosenStrategy} ${asked.join()}`
   );
   const planned = steps.length > 0 ? steps : (preview.value?.steps ?? []);
   const deploy = useAction(async () => {
@@ -93,8 +106,9 @@ function DeployForm(props: {
         model: version.model,
         version: version.version,
         reason,
-        strategy: inSteps ? 'canary' : 'blue-green',
-        ...(inSteps && steps.length > 0 ? { steps } : {})
+        strategy: chosenStrategy,
+        ...(asked.length > 0 ? { steps: asked } : {}),
+        ...(divided ? { share } : {})
       };
       const deployment = await control.deploy(name, body);
       props.close();
@@ -172,12 +186,13 @@ function DeployForm(props: {
               </span>
             </label>
           ))}
+          {divided && <Share share={share} change={setShare} />}
           {inSteps && (
             <Steps steps={planned} typed={typed ?? planned.join(', ')} fault={fault} change={setTyped} />
           )}
         </fieldset>
       )}
-      <Preview version={version} name={name} now={now} preview={preview} inSteps={inSteps} />
+      <Preview version={version} name={name} now={now} preview={preview} strategy={chosenStrategy} />
       {deploy.problem && <ProblemView problem={deploy.problem} />}
       <footer className="majlis-Modal-foot">
         <span className="majlis-grow" />
@@ -239,6 +254,27 @@ function Steps(props: {
   );
 }
 
+/** The share of the new version in an A/B test. */
+function Share(props: { share: number; change: (share: number) => void }): JSX.Element {
+  const id = React.useId();
+  return (
+    <div className="majlis-Steps">
+      <label htmlFor={id}>
+        Share of the new version <output htmlFor={id}>{props.share} %</output>
+      </label>
+      <input
+        id={id}
+        type="range"
+        min={1}
+        max={WHOLE - 1}
+        value={props.share}
+        aria-valuetext={`${props.share} percent of the traffic`}
+        onChange={event => props.change(Number(event.target.value))}
+      />
+    </div>
+  );
+}
+
 function read(typed: string | null): { steps: number[]; fault: string } {
   try {
     return { steps: typed === null ? [] : stepsOf(typed), fault: '' };
@@ -252,9 +288,9 @@ function Preview(props: {
   name: string;
   now: IDeployment | undefined;
   preview: IResource<IPreview | null>;
-  inSteps: boolean;
+  strategy: Strategy;
 }): JSX.Element {
-  const { version, name, now, inSteps } = props;
+  const { version, name, now, strategy } = props;
   const { value, problem, reload } = props.preview;
   const next = version && `version ${version.version} of ${version.model}`;
   return (
@@ -267,8 +303,7 @@ function Preview(props: {
         ) : now ? (
           <>
             <strong>{name}</strong> serves {list(shares(now)) || 'nothing'} today.{' '}
-            {inSteps ? `Its traffic moves to ${next} in steps` : `All of its traffic moves to ${next}`}; rolling back
-            brings it back.
+            {MOVES[strategy].replace('NEXT', next ?? '')}
           </>
         ) : (
           <>
@@ -276,7 +311,7 @@ function Preview(props: {
           </>
         )}
       </p>
-      {value && inSteps && !value.same && (
+      {value && !value.same && value.seconds > 0 && ENDS.has(strategy) && (
         <p>
           At the earliest it is done in {duration(value.seconds)}, and after {count(value.requests, 'request')} to the
           new version.
