@@ -27,6 +27,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from . import errors
 from .errors import Invalid, MajlisError, NotFound, Unavailable
+from .governance.delegation import awaited
 from .settings import Settings, load
 
 if (
@@ -222,7 +223,17 @@ class Version:
     @property
     def reviews(self) -> Rows:
         """The decisions of people."""
-        return Rows(self.record["reviews"], ["principal", "chair", "decision", "reason", "at"])
+        return Rows(self.record["reviews"], ["principal", "chair", "decision", "reason", "void", "at"])
+
+    @property
+    def delegations(self) -> Rows:
+        """Who handed a decision to whom."""
+        return Rows(self.record["delegations"], ["chair", "principal", "delegate", "reason", "at"])
+
+    @property
+    def waiting(self) -> str:
+        """Whom it waits for: roles, and the people that were named; empty when it waits for nobody."""
+        return awaited(self.record)
 
     def refresh(self) -> Self:
         """Look again."""
@@ -249,13 +260,26 @@ class Version:
         """The review notebook that the platform executed, as HTML."""
         return self.api.bytes("GET", f"{self.path}/review").text
 
+    def decide(self, chair: str, decision: str, reason: str) -> Self:
+        """Approve, reject or ask for changes, in one chair, about the version as it was last looked at."""
+        shown = {field: self.record[field] for field in ("digest", "evidence", "policy")}
+        body = {"as": chair, "decision": decision, "reason": reason} | shown
+        self.record = self.api("POST", f"{self.path}/reviews", json=body)
+        return self
+
+    def delegate(self, chair: str, to: str, reason: str) -> Self:
+        """Hand the decision in one chair to another person of the same role."""
+        body = {"as": chair, "to": to, "reason": reason}
+        self.record = self.api("POST", f"{self.path}/delegations", json=body)
+        return self
+
     def withdraw(self, reason: str) -> Self:
         """Take the version back before it is released."""
         self.record = self.api("POST", f"{self.path}/withdraw", json={"reason": reason})
         return self
 
     def __repr__(self) -> str:
-        waiting = f", waiting for {', '.join(self.record['required'])}" if self.state == "in review" else ""
+        waiting = f", waiting for {self.waiting}" if self.waiting else ""
         head = f"{self.model} version {self.version}: {self.state}, {self.tier or 'no'} tier{waiting}"
         return f"{head}\n{self.checks}" if self.record["checks"] else head
 

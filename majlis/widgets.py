@@ -93,12 +93,11 @@ class ReviewWidget(View):
     def draw(self) -> None:
         """Show the version, and the link while somebody has to decide."""
         super().draw()
-        waiting = self.version.state == "in review"
-        chairs = ", ".join(self.version.record["required"])
+        people = self.version.waiting
         due = html.escape(str(self.version.record.get("due") or ""))
-        text = f"Waits for {html.escape(chairs)}{f' until {due}' if due else ''}. "
+        text = f"Waits for {html.escape(people)}{f' until {due}' if due else ''}. "
         link = f"<a href='{html.escape(self.page)}' target='_blank' rel='noopener'>Open the decision page</a>"
-        self.link.value = text + link if waiting else ""
+        self.link.value = text + link if people else ""
 
 
 def decision_page(wb: Workbench, version: Version) -> str:

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['log', 'PROBLEM', 'REMIND_SECONDS', 'PAGE_MAX', 'STEPS_MAX', 'Reason', 'Caller', 'Plane', 'Number', 'VersionNumber',
            'CARD_HEADERS', 'REVIEW_HEADERS', 'api', 'USAGE_MAX', 'Amount', 'Name', 'WRITES', 'Next', 'problem',
-           'refused', 'invalid', 'http_error', 'caller', 'plane', 'Asked', 'Because', 'Ruling', 'PolicyText',
-           'DeploymentWanted', 'KeyWanted', 'whoami', 'health_summary', 'models', 'model', 'register', 'version',
-           'card', 'review', 'review_notebook', 'decide', 'withdraw', 'test_policy', 'reviews', 'release', 'revoke',
-           'deployments', 'deployment', 'deploy', 'undeploy', 'rollback', 'rollout', 'promote', 'abort', 'issue_key',
-           'predictions', 'Usage', 'meter', 'costs', 'trail', 'audit_record', 'story', 'verify', 'once', 'remind',
-           'create_app', 'embedded_app', 'main']
+           'refused', 'invalid', 'http_error', 'caller', 'plane', 'Asked', 'Because', 'Ruling', 'Handover',
+           'PolicyText', 'DeploymentWanted', 'KeyWanted', 'whoami', 'health_summary', 'models', 'model', 'register',
+           'version', 'card', 'review', 'review_notebook', 'decide', 'delegate', 'withdraw', 'test_policy', 'reviews',
+           'release', 'revoke', 'deployments', 'deployment', 'deploy', 'undeploy', 'rollback', 'rollout', 'promote',
+           'abort', 'issue_key', 'predictions', 'Usage', 'meter', 'costs', 'trail', 'audit_record', 'story', 'verify',
+           'once', 'remind', 'create_app', 'embedded_app', 'main']
 
 # %% ../../nbs/880_control_api.ipynb #91abf102
 import asyncio
@@ -46,6 +46,7 @@ from .registration import Registration
 from .service import ControlPlane
 from ..cost.meter import By, Kind, Measurement
 from ..errors import Invalid, MajlisError, SettingsError
+from ..governance.reviews import SHOWN
 from ..settings import Settings, load
 from ..values import Percent
 
@@ -126,11 +127,28 @@ class Because(Asked):
 
 
 class Ruling(Asked):
-    """A person's decision."""
+    """A person's decision, and what was in front of them: three fields of the version, as they read it."""
+
+    model_config = Asked.model_config | ConfigDict(
+        json_schema_extra={
+            "required": ["decision", "reason", "as", *SHOWN]
+        }  # the council says what is missing
+    )
 
     decision: str
     reason: Reason
     chair: str = Field(alias="as")
+    digest: str = Field("", description="Of the bytes that were checked: `digest` of the version.")
+    evidence: str = Field("", description="Of the review notebook: `evidence` of the version.")
+    policy: str = Field("", description="Of the policy: `policy` of the version.")
+
+
+class Handover(Asked):
+    """A decision that is handed to another person."""
+
+    chair: str = Field(alias="as")
+    to: Annotated[str, Field(max_length=200)]  # the name they log in with
+    reason: Reason
 
 
 class PolicyText(Asked):
@@ -234,8 +252,23 @@ def review_notebook(principal: Caller, control: Plane, name: str, number: Versio
 def decide(
     principal: Caller, control: Plane, name: str, number: VersionNumber, ruling: Ruling
 ) -> dict[str, Any]:
-    """Decide about a version, from one chair."""
-    return control.decide(principal, name, number, ruling.chair, ruling.decision, ruling.reason)
+    """Decide about a version, from one chair; say what was in front of you."""
+    shown = ruling.model_dump(include=set(SHOWN))
+    return control.council.decide(
+        principal, name, number, ruling.chair, ruling.decision, ruling.reason, shown
+    )
+
+
+@api.post("/models/{name}/versions/{number}/delegations", status_code=HTTPStatus.CREATED)
+async def delegate(
+    request: Request, principal: Caller, control: Plane, name: str, number: VersionNumber, wanted: Handover
+) -> dict[str, Any]:
+    """Hand the decision in one chair to another person of the same role."""
+    identity: Identity = request.app.state.identity
+    known = await identity.person(wanted.to)
+    return await run_in_threadpool(
+        control.council.delegate, principal, name, number, wanted.chair, wanted.to, known, wanted.reason
+    )
 
 
 @api.post("/models/{name}/versions/{number}/withdraw")
@@ -243,7 +276,7 @@ def withdraw(
     principal: Caller, control: Plane, name: str, number: VersionNumber, because: Because
 ) -> dict[str, Any]:
     """Take a version back."""
-    return control.withdraw(principal, name, number, because.reason)
+    return control.council.withdraw(principal, name, number, because.reason)
 
 
 @api.post("/policy/test")
@@ -258,7 +291,7 @@ def test_policy(principal: Caller, control: Plane, wanted: PolicyText) -> list[d
 @api.get("/reviews")
 def reviews(principal: Caller, control: Plane) -> list[dict[str, Any]]:
     """The versions that wait for people."""
-    return control.inbox(principal)
+    return control.council.inbox(principal)
 
 
 @api.get("/releases/{id}")

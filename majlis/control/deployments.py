@@ -41,6 +41,7 @@ from majlis.registry.versions import (
     model_name,
 )
 from ..serving import snapshot
+from ..serving.log import scan
 from ..serving.rollout import Kind, Phase, Rollout
 from ..settings import Settings
 from ..store import Store
@@ -291,7 +292,7 @@ class Deployments:
             raise NotFound(
                 f"No prediction of {name!r} is logged yet", remedy="Ask it something, then try again."
             )
-        rows = pl.scan_parquet(segments, hive_partitioning=False)
+        rows = scan(segments)
         if since is not None:
             rows = rows.filter(pl.col("at") >= clock.utc(since))
         if until is not None:

@@ -119,6 +119,7 @@ class Report(msgspec.Struct):
     log_lost: int = 0
     log_backlog: int = 0
     shed: int = 0  # requests refused to stay responsive
+    features: dict[str, int] = {}  # rows by where their features came from: online, stale, default, refused
 
 
 LIVE, ENDED = "live", "ended"
@@ -191,6 +192,12 @@ def exposition(reports: list[Report]) -> bytes:
                 rows.add_metric(names, meter.rows)
                 seconds.add_metric(names, buckets(meter), meter.seconds)
             yield from (requests, rows, seconds)
+            features = CounterMetricFamily(
+                "majlis_gateway_feature_rows", "Rows by where their features came from", labels=["source"]
+            )
+            for source in sorted({source for report in reports for source in report.features}):
+                features.add_metric([source], sum(r.features.get(source, 0) for r in reports))
+            yield features
             for name, help, value in (
                 (
                     "majlis_gateway_log_rows",
