@@ -302,6 +302,11 @@ class Settings(BaseModel):
         return self.home / "control"
 
     @property
+    def recordings(self) -> Path:
+        """Where rollouts are recorded as they are looked at, to try other rules on them."""
+        return self.control / "rollouts"
+
+    @property
     def snapshot(self) -> Path:
         """The signed list of what the gateway serves; the control plane writes it, the gateway reads it."""
         return self.home / "gateway" / "snapshot.json"
