@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SECTIONS', 'PROFILE', 'Texts', 'RESERVED', 'FILE', 'Section', 'Workbench', 'StoreSection', 'Tracking', 'LakeSection',
-           'FeaturesSection', 'GatewaySection', 'RolloutSection', 'ReleaseSection', 'Checks', 'PolicySection',
-           'AuditSection', 'Notify', 'Costs', 'Budgets', 'KubernetesSection', 'Profile', 'Settings', 'read', 'variable',
-           'overrides', 'find', 'resolved', 'anchored', 'Faults', 'allowed', 'load', 'parsed']
+           'FeaturesSection', 'GatewaySection', 'RolloutSection', 'ReleaseSection', 'Checks', 'ApiSection',
+           'PolicySection', 'AuditSection', 'Notify', 'Costs', 'Budgets', 'KubernetesSection', 'Profile', 'Settings',
+           'read', 'variable', 'overrides', 'find', 'resolved', 'anchored', 'Faults', 'allowed', 'load', 'parsed']
 
 # %% ../nbs/015_settings.ipynb #2efe3197
 import configparser
@@ -149,6 +149,13 @@ class Checks(Section):
     seed: int = 20130101
 
 
+class ApiSection(Section):
+    """[api]: the control plane over HTTP."""
+
+    page_rows: Count = 100
+    page_rows_max: Count = 1000
+
+
 class PolicySection(Section):
     """[policy]: who must agree to what."""
 
@@ -261,6 +268,7 @@ class Settings(BaseModel):
     rollout: RolloutSection = Field(default_factory=RolloutSection)
     release: ReleaseSection = Field(default_factory=ReleaseSection)
     checks: Checks = Field(default_factory=Checks)
+    api: ApiSection = Field(default_factory=ApiSection)
     policy: PolicySection = Field(default_factory=PolicySection)
     audit: AuditSection = Field(default_factory=AuditSection)
     notify: Notify = Field(default_factory=Notify)
