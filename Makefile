@@ -40,11 +40,11 @@ docs: setup ## Build the notebooks into a site (_docs/)
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	@echo "docs: _docs/index.html"
 
-bench-%: setup ## Measure one thing against its peers, side by side (bench-serving, bench-audit, ...)
+bench-%: ## Measure one thing against its peers, side by side (bench-serving, bench-audit, ...)
+	@tools/setup.sh bench
 	@$(BIN)/python -m tests.bench.bench_$*
 
-bench: setup ## All benches, one after the other
-	@for bench in tests/bench/bench_*.py; do $(BIN)/python -m tests.bench.$$(basename $$bench .py) || exit 1; done
+bench: $(patsubst tests/bench/bench_%.py,bench-%,$(wildcard tests/bench/bench_*.py)) ## All of them, one after the other
 
 clean: ## Remove everything the workbench keeps (asks first)
 	@printf 'Remove var/ with all its data? [y/N] ' && read answer && [ "$$answer" = y ] && rm -rf var || true

@@ -94,7 +94,9 @@ def attempt(
 
 def unfair(record: Facts) -> Claim:
     """The first version failed, and on nothing but fairness."""
-    failed = {each["name"]: each["reason"] for each in record["checks"] if each["verdict"] != "passed"}
+    failed = {
+        each["name"]: each["reason"] for each in record["checks"] if each["verdict"] in ("failed", "error")
+    }
     found = (
         f"version {record['version']} is {record['state']}: {failed.get('fairness', 'fairness was passed')}"
     )
@@ -112,12 +114,13 @@ def risky(record: Facts) -> Claim:
 def waiting(record: Facts) -> Claim:
     """The second version passed every check and waits for all three."""
     passed = [each["name"] for each in record["checks"] if each["verdict"] == "passed"]
+    stopped = [each["name"] for each in record["checks"] if each["verdict"] not in ("passed", "skipped")]
     chairs = {chair for chair, _ in DECISIONS.values()}
     holds = record["state"] == "in review" and set(record["required"]) == chairs
     found = (
         f"version {record['version']} is {record['state']}, {len(passed)} of {len(record['checks'])} passed"
     )
-    return Claim("mitigated", holds and len(passed) == len(record["checks"]) > 0, found)
+    return Claim("mitigated", holds and bool(passed) and not stopped, found)
 
 
 def refused(step: str, answer: httpx.Response, what: str) -> Claim:

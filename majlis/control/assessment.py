@@ -35,7 +35,8 @@ def evaluable(lake: Lake, asked: Evaluation, claimed: Mapping[str, float]) -> No
             remedy=f"Claim one of {', '.join(KNOWN_METRICS)}, or log it in the run only.",
         )
     columns = lake.scan(asked.table, asked.version).collect_schema().names()
-    named = [asked.target, *asked.where, *asked.features, *asked.protected, *filter(None, [asked.groups])]
+    named = [asked.target, *asked.where, *asked.features, *asked.protected]
+    named += [name for name in (asked.groups, asked.asked_at, *asked.known_at.values()) if name]
     if absent := [name for name in named if name not in columns]:
         raise Invalid(
             f"Table {asked.table!r} version {asked.version} has no column {', '.join(absent)}",
@@ -47,7 +48,10 @@ def limits(settings: Settings, policy: Policy) -> Limits:
     """What the checks measure against, from settings and policy."""
     checks, fields = settings.checks.model_dump(), set(Limits.__struct_fields__)
     named = {name: value for name, value in checks.items() if name in fields}
-    return Limits(**named, **policy.thresholds.model_dump(), trusted_modules=policy.trusted_modules)
+    said = {name: getattr(policy, name) for name in ("trusted_modules", "accepted_advisories")}
+    return Limits(
+        **named | {"advisories": str(settings.checks.advisories)}, **policy.thresholds.model_dump(), **said
+    )
 
 
 def examine(
@@ -60,6 +64,7 @@ def examine(
     claimed: Mapping[str, float],
     served: Path | None = None,  # the MLflow model that is in production
     onnx: Path | None = None,  # where the ONNX form is kept
+    run: Path | None = None,  # the texts that its run logged
 ) -> Result:
     """What `checks` find: the gate asks with this, and so does whoever rehearses it."""
     allowance = Allowance(
@@ -85,9 +90,12 @@ def examine(
             groups=asked.groups,
             protected=tuple(asked.protected),
             threshold=asked.threshold,
+            asked_at=asked.asked_at,
+            known_at=asked.known_at,
             production=str(production) if production else None,
             onnx=str(onnx) if onnx else None,
             tolerance=settings.release.agreement_tolerance,
+            run=str(run) if run and run.is_dir() else None,
             hidden=(str(settings.control),),
         )
         return run_apart(job, settings.checks.timeout_seconds)
@@ -132,6 +140,7 @@ class Assessment:
             claimed=row.claimed,
             served=self._served(row.model),
             onnx=onnx,
+            run=self.folders.run(row),
         )
 
     def _served(self, model: str) -> Path | None:

@@ -34,6 +34,8 @@ class Evaluation(BaseModel):
     features: list[str] = []  # columns the model reads; empty: those of its signature
     groups: str | None = None  # column of what is resampled together
     protected: list[str] = []  # columns that a fairness check compares by
+    asked_at: str | None = None  # column of the moment at which an answer is asked for
+    known_at: dict[str, str] = {}  # input → column of the moment at which it is known
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5  # probability from which on an answer is positive
 
 
@@ -91,6 +93,10 @@ class Folders:
     def model(self, row: VersionRow) -> Path:
         """A version's MLflow model."""
         return self.version(row) / releases.MODEL
+
+    def run(self, row: VersionRow) -> Path:
+        """The texts that a version's run logged; beside the version, for they are never released."""
+        return self.staging / f"{row.model}-{row.version}.run"
 
     def onnx(self, row: VersionRow) -> Path:
         """A version's ONNX form."""

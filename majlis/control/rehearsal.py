@@ -74,6 +74,8 @@ def rehearse(
             )
         if served:
             stage(tracking, served, Path(name) / "served")
+        if staged.run_id:
+            tracking.texts(staged.run_id, Path(name) / "run")
         result = examine(
             settings,
             policy,
@@ -83,5 +85,6 @@ def rehearse(
             claimed=claimed or {},
             served=Path(name) / "served" if served else None,
             onnx=Path(name) / "onnx" / "model.onnx",
+            run=Path(name) / "run",
         )
         return result.checks

@@ -32,6 +32,7 @@ from ..governance.delegation import waiting_for
 from ..governance.reviews import Bound, missing
 from ..registry.artifacts import Tracking
 from ..registry.versions import DelegationRow, DeploymentRow, ReleaseRow, ReviewRow, State, VersionRow
+from ..serving.log import scan
 from ..settings import Settings
 from ..store import Store
 
@@ -62,7 +63,7 @@ def logged(folder: Path, id: str) -> pl.DataFrame:
         return pl.DataFrame()
     row_of = pl.col("id").str.contains(f"^{re.escape(id)}-[0-9]+$")  # a request with many rows
     wanted = (pl.col("id") == id) | (pl.col("trace_id") == id) | row_of
-    return pl.scan_parquet(segments, hive_partitioning=False).filter(wanted).sort("at").collect()
+    return scan(segments).filter(wanted).sort("at").collect()
 
 
 def find(session: Session, predictions: Path, id: str) -> Found:

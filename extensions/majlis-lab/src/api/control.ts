@@ -14,7 +14,7 @@ export interface IModel {
 
 export interface ICheck {
   name: string;
-  verdict: 'passed' | 'failed' | 'error';
+  verdict: 'passed' | 'failed' | 'error' | 'skipped';
   value: unknown;
   threshold: unknown;
   reason?: string;
