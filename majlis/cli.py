@@ -27,7 +27,8 @@ from .errors import Invalid, MajlisError, NotFound
 
 
 if TYPE_CHECKING:  # for the types; the commands import them when they run
-    from majlis.client import Deployment, Workbench
+    from majlis.client import Workbench
+    from majlis.client_deployments import Deployment
     from majlis.control.health import Health
     from majlis.pipelines.definition import Definition
     from majlis.pipelines.pipeline import Reporter

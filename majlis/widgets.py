@@ -12,7 +12,9 @@ from typing import Any, Protocol
 
 import ipywidgets
 
-from .client import STRATEGIES, Deployment, Version, Workbench
+from .client import STRATEGIES, Workbench
+from .client_deployments import Deployment
+from .client_versions import Version
 from .errors import Invalid, MajlisError
 
 # %% ../nbs/910_widgets.ipynb #391aa864

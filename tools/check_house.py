@@ -25,7 +25,7 @@ FLOORS: list[set[str]] = [
     {"training", "pipelines"},
     {"registry", "governance"},
     {"serving", "monitoring", "cost"},
-    {"control", "client"},
+    {"control", "client", "client_api", "client_versions", "client_deployments", "tables"},
     {"widgets", "cli", "portal", "mlflow_plugin"},
 ]
 DEFAULT_EXP = re.compile(r"^#\s*\|\s*default_exp\s+(\S+)", re.MULTILINE)
