@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['commands', 'rollout', 'Reason', 'policy', 'whoami', 'models', 'reviews', 'deployments', 'rollout_start', 'whole',
-           'rollout_status', 'rollout_promote', 'rollout_abort', 'show_rollout', 'costs', 'policy_test', 'change_row']
+           'rollout_rehearse', 'rollout_status', 'rollout_promote', 'rollout_abort', 'show_rollout', 'costs',
+           'policy_test', 'change_row']
 
 # %% ../nbs/916_cli_models.ipynb #f41f2f91
 import json
@@ -90,6 +91,41 @@ def whole(text: str) -> int:
     if not text.strip().isdecimal():
         raise Invalid(f"{text!r} is no whole number of percent", remedy="Write the steps as 5,25,50,100.")
     return int(text)
+
+
+@rollout.command("rehearse")
+def rollout_rehearse(
+    rule: Annotated[Path | None, typer.Option(help="Settings whose [rollout] is tried.")] = None,
+    incidents: Annotated[Path | None, typer.Option(help="Folder of recorded rollouts.")] = None,
+    traffic: Annotated[Path | None, typer.Option(help="Folder of prediction logs.")] = None,
+    rollouts: Annotated[int, typer.Option(min=1, help="Rollouts tried on each log.")] = 200,
+    as_json: AsJson = False,
+) -> None:
+    """When would a rule have fired in recorded rollouts, and how often on quiet traffic? Reads files only."""
+    import msgspec
+
+    from majlis.control.deployments import Wanted
+    from majlis.control.rollouts import planned
+    from majlis.serving.replay import quiet_logs, rehearsals
+    from majlis.settings import load
+
+    here = load()
+    plan = planned((load(rule) if rule else here).rollout, Wanted(strategy="canary"))
+    past = [msgspec.to_builtins(row) for row in rehearsals(incidents or here.recordings, plan)]
+    calm = [
+        msgspec.to_builtins(row) | {"share": row.share}
+        for row in quiet_logs(traffic or here.gateway.predictions, plan, rollouts)
+    ]
+    if as_json:
+        typer.echo(json.dumps({"incidents": past, "quiet": calm}))
+        return
+    if not past and not calm:
+        raise NotFound("No rollout is recorded there, and no log holds enough", remedy="Name other folders.")
+    if past:
+        columns = ["name", "strategy", "ended", "ended_after_seconds", "fires_after_seconds", "reason"]
+        show(past, columns, as_json)
+    if calm:
+        show(calm, ["deployment", "revision", "requests", "rollouts", "fired", "share"], as_json)
 
 
 @rollout.command("status")
