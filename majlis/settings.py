@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FeaturePolicy', 'FeaturePolicies', 'SECTIONS', 'PROFILE', 'Texts', 'RESERVED', 'FILE', 'Section', 'Workbench',
            'StoreSection', 'Tracking', 'LakeSection', 'FeaturesSection', 'GatewaySection', 'RolloutSection',
-           'ReleaseSection', 'Checks', 'PolicySection', 'AuditSection', 'Notify', 'Costs', 'Budgets',
+           'ReleaseSection', 'Checks', 'ApiSection', 'PolicySection', 'AuditSection', 'Notify', 'Costs', 'Budgets',
            'KubernetesSection', 'Profile', 'Settings', 'read', 'variable', 'overrides', 'find', 'resolved', 'anchored',
            'Faults', 'allowed', 'load', 'parsed']
 
@@ -173,6 +173,13 @@ class Checks(Section):
     advisories_days_max: Annotated[float, Field(gt=0)] = 14
 
 
+class ApiSection(Section):
+    """[api]: the control plane over HTTP."""
+
+    page_rows: Count = 100
+    page_rows_max: Count = 1000
+
+
 class PolicySection(Section):
     """[policy]: who must agree to what."""
 
@@ -286,6 +293,7 @@ class Settings(BaseModel):
     rollout: RolloutSection = Field(default_factory=RolloutSection)
     release: ReleaseSection = Field(default_factory=ReleaseSection)
     checks: Checks = Field(default_factory=Checks)
+    api: ApiSection = Field(default_factory=ApiSection)
     policy: PolicySection = Field(default_factory=PolicySection)
     audit: AuditSection = Field(default_factory=AuditSection)
     notify: Notify = Field(default_factory=Notify)
