@@ -7,9 +7,9 @@ __all__ = ['app', 'AsJson', 'Runs', 'schedule', 'rollout', 'Reason', 'policy', '
            'Missed', 'root', 'settings', 'workbench', 'on_hub', 'show', 'text', 'runs_folder', 'run', 'reported',
            'report', 'typed', 'latest', 'reproduce', 'list_runs', 'schedule_add', 'schedule_list', 'schedule_remove',
            'schedule_tick', 'schedule_serve', 'whoami', 'models', 'deployments', 'rollout_start', 'whole',
-           'rollout_status', 'rollout_promote', 'rollout_abort', 'show_rollout', 'costs', 'policy_test', 'change_row',
-           'audit_verify', 'audit_story', 'verdict_over_http', 'verdict_of_store', 'release_verify', 'settings_check',
-           'health', 'status', 'complain', 'main']
+           'rollout_status', 'rollout_promote', 'rollout_abort', 'rollout_rehearse', 'show_rollout', 'costs',
+           'policy_test', 'change_row', 'audit_verify', 'audit_story', 'verdict_over_http', 'verdict_of_store',
+           'release_verify', 'settings_check', 'health', 'status', 'complain', 'main']
 
 # %% ../nbs/920_cli.ipynb #4218e848
 import json
@@ -423,6 +423,41 @@ def rollout_promote(name: str, reason: Reason, as_json: AsJson = False) -> None:
 def rollout_abort(name: str, reason: Reason, as_json: AsJson = False) -> None:
     """Give the traffic back to the release before."""
     show_rollout(workbench().deployment(name).abort(reason), as_json)
+
+
+@rollout.command("rehearse")
+def rollout_rehearse(
+    rule: Annotated[Path | None, typer.Option(help="Settings whose [rollout] is tried.")] = None,
+    incidents: Annotated[Path | None, typer.Option(help="Folder of recorded rollouts.")] = None,
+    traffic: Annotated[Path | None, typer.Option(help="Folder of prediction logs.")] = None,
+    rollouts: Annotated[int, typer.Option(min=1, help="Rollouts tried on each log.")] = 200,
+    as_json: AsJson = False,
+) -> None:
+    """When would a rule have fired in recorded rollouts, and how often on quiet traffic? Reads files only."""
+    import msgspec
+
+    from majlis.control.deployments import Wanted
+    from majlis.control.rollouts import planned
+    from majlis.serving.replay import quiet_logs, rehearsals
+    from majlis.settings import load
+
+    here = load()
+    plan = planned((load(rule) if rule else here).rollout, Wanted(strategy="canary"))
+    past = [msgspec.to_builtins(row) for row in rehearsals(incidents or here.recordings, plan)]
+    calm = [
+        msgspec.to_builtins(row) | {"share": row.share}
+        for row in quiet_logs(traffic or here.gateway.predictions, plan, rollouts)
+    ]
+    if as_json:
+        typer.echo(json.dumps({"incidents": past, "quiet": calm}))
+        return
+    if not past and not calm:
+        raise NotFound("No rollout is recorded there, and no log holds enough", remedy="Name other folders.")
+    if past:
+        columns = ["name", "strategy", "ended", "ended_after_seconds", "fires_after_seconds", "reason"]
+        show(past, columns, as_json)
+    if calm:
+        show(calm, ["deployment", "revision", "requests", "rollouts", "fired", "share"], as_json)
 
 
 def show_rollout(deployment: "Deployment", as_json: bool) -> None:

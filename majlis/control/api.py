@@ -9,8 +9,9 @@ __all__ = ['log', 'PROBLEM', 'REMIND_SECONDS', 'PAGE_MAX', 'STEPS_MAX', 'Reason'
            'PolicyText', 'DeploymentWanted', 'KeyWanted', 'whoami', 'health_summary', 'models', 'model', 'register',
            'version', 'card', 'review', 'review_notebook', 'decide', 'delegate', 'withdraw', 'test_policy', 'reviews',
            'release', 'revoke', 'deployments', 'deployment', 'deploy', 'undeploy', 'rollback', 'preview_of',
-           'traffic_of', 'rollout', 'promote', 'abort', 'issue_key', 'predictions', 'Usage', 'meter', 'costs', 'trail',
-           'audit_record', 'story', 'verify', 'once', 'remind', 'create_app', 'embedded_app', 'main']
+           'traffic_of', 'rollout', 'promote', 'abort', 'issue_key', 'issue_token', 'revoke_tokens', 'predictions',
+           'Usage', 'meter', 'costs', 'trail', 'audit_record', 'story', 'verify', 'once', 'remind', 'create_app',
+           'embedded_app', 'main']
 
 # %% ../../nbs/880_control_api.ipynb #91abf102
 import asyncio
@@ -386,6 +387,18 @@ def issue_key(principal: Caller, control: Plane, name: str, wanted: KeyWanted) -
     return control.deployments.issue_key(principal, name, wanted.days)
 
 
+@api.post("/deployments/{name}/tokens", status_code=HTTPStatus.CREATED)
+def issue_token(principal: Caller, control: Plane, name: str) -> dict[str, Any]:
+    """A token with which the caller asks the gateway for a few minutes; the only time that it is shown."""
+    return control.people.issue(principal, name)
+
+
+@api.post("/people/{subject}/tokens/revoke")
+def revoke_tokens(principal: Caller, control: Plane, subject: str, because: Because) -> dict[str, Any]:
+    """Withdraw all tokens that a person was given until now."""
+    return control.people.revoke(principal, subject, because.reason)
+
+
 @api.get("/deployments/{name}/predictions")
 def predictions(
     principal: Caller, control: Plane, name: str, since: datetime | None = None, until: datetime | None = None
@@ -486,7 +499,7 @@ async def once(request: Request, call_next: Next) -> Response:
         return Response(known.body, known.status, again, kind)
     response = await call_next(request)
     content = b"".join([bytes(part) async for part in response.body_iterator])  # type: ignore[arg-type]
-    secret = request.url.path.endswith("/keys") and response.status_code < HTTPStatus.BAD_REQUEST
+    secret = request.url.path.endswith(("/keys", "/tokens")) and response.status_code < HTTPStatus.BAD_REQUEST
     await run_in_threadpool(answers.finish, who, key, response.status_code, content, secret)
     return Response(content, response.status_code, dict(response.headers))
 

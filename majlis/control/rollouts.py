@@ -35,6 +35,7 @@ from ..events import Notifier
 from ..registry.versions import DeploymentRow, RolloutRow, find_deployment
 from ..serving import snapshot
 from ..serving.counts import Observation, observe
+from ..serving.replay import Recorder
 from ..serving.rollout import Compared, Kind, Phase, Plan, Rollout, begin, compare, ended, tick
 from ..settings import RolloutSection, Settings
 from ..store import Store
@@ -141,6 +142,7 @@ class Book:
 
     def __init__(self, settings: Settings, store: Store, deployments: Deployments) -> None:
         self.settings, self.store, self.deployments = settings, store, deployments
+        self.recorder = Recorder(settings.recordings)
 
     def newest(self) -> list[Rollout]:
         """The newest rollout of each deployment, over or not."""
@@ -156,6 +158,7 @@ class Book:
         seen = self.seen(rollout)
         if seen is None:
             raise silent(rollout.deployment)
+        self.recorder.look(rollout, seen, clock.now())
         return seen
 
     def seen(self, rollout: Rollout) -> Observation | None:
@@ -171,6 +174,8 @@ class Book:
             if row is None or row.phase != Phase.RUNNING or state(row).candidate != rollout.candidate:
                 raise Conflict(f"The rollout of {rollout.deployment!r} ended while it was looked at")
             recorded(session, row, rollout, SERVICE, action, reason)
+        if rollout.phase is not Phase.RUNNING:
+            self.recorder.over(rollout)
 
     def publish(self, rollout: Rollout) -> None:
         """Publish when the file says something else than the rows."""
@@ -257,6 +262,7 @@ class Rollouts:
             row.rollouts.append(entry)
             session.flush()
             recorded(session, entry, begun, principal.name, "rollout.started", wanted.reason)
+        self.book.recorder.begun(begun)
         self.deployments.publish()
         return self.get(principal, name)
 
@@ -306,6 +312,7 @@ class Rollouts:
             seen = self.book.seen(known) if divides(known) else None
             after = ended(known, phase, told, seen, clock.now())
             recorded(session, entry, after, principal.name, action, reason)
+        self.book.recorder.over(after)
         self.deployments.publish()
         self.events.publish(action, name, told)
         return self.get(principal, name)

@@ -127,6 +127,6 @@ def command(world: World, *arguments: str) -> dict[str, Any]:
     done = subprocess.run(run, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60)
     if done.returncode:
         raise Invalid(done.stderr)
-    [record] = json.loads(done.stdout)
-    found: dict[str, Any] = record
+    told = json.loads(done.stdout)
+    found: dict[str, Any] = told[0] if isinstance(told, list) else told
     return found

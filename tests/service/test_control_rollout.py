@@ -93,6 +93,14 @@ def test_a_failing_release_is_taken_back_and_the_trail_says_why(world: World) ->
         last = wb.audit(subject="flights", action="rollout.rolled_back")[-1]
         assert last["principal"] == "majlis" and "2 fails 100.00% of its requests" in last["detail"]["reason"]
         assert wb.version("flights", 2).stage == "Archived"
+        replayed = command(world, "rehearse")
+        [incident] = replayed["incidents"]
+        assert incident["name"] == "flights-2" and "2 fails 100.00%" in incident["reason"]
+        assert incident["fires_after_seconds"] is not None
+        lax = world.home / "lax.ini"
+        lax.write_text("[rollout]\nfailures = 1\ndrift = 1\nslow = 1\n")
+        [again] = command(world, "rehearse", "--rule", str(lax))["incidents"]
+        assert again["fires_after_seconds"] is None
 
 
 @pytest.mark.timeout(180)

@@ -11,7 +11,7 @@ import httpx
 from majlis import clock
 from majlis.serving.counts import Observation, observe
 from majlis.serving.rollout import Phase, Plan, Rollout, begin, tick
-from tests.service.gateways import World, failing, linear, wait_until
+from tests.service.gateways import World, failing, heavy, linear, wait_until
 
 
 class Control:
@@ -109,3 +109,20 @@ def test_a_candidate_whose_scores_drift_is_taken_back_without_a_label_or_a_failu
     assert rollout.phase is Phase.ROLLED_BACK and "triple-1 scores high in" in rollout.reason
     assert {status for status, _ in answers} == {200}
     assert calm < 2 and world.deployments["adder"].revisions[0].weight == 1.0
+
+
+def test_callers_do_not_wait_for_a_slow_shadow(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.release("double-1", linear(2.0))
+    world.release("heavy-1", heavy())
+    world.deploy(double_1=1, heavy_1=-1)
+    asked = 300
+    with world.gateway():
+        world.synced()
+        with httpx.Client(headers={"authorization": f"Bearer {world.key}"}, timeout=20) as client:
+            body = {"inputs": [{"name": "x", "shape": [1], "datatype": "FP64", "data": [1]}]}
+            for _ in range(asked):
+                assert client.post(f"{world.url}/v2/models/adder/infer", json=body).status_code == 200
+        seen = observe(world.status(), "adder", "double-1", "heavy-1")
+        assert seen.stable.requests == asked and seen.candidate.requests < asked / 2
+        wait_until(lambda: observe(world.status(), "adder", "", "heavy-1").candidate.requests > 5, 30)
