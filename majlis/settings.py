@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['FeaturePolicy', 'FeaturePolicies', 'SECTIONS', 'PROFILE', 'Texts', 'RESERVED', 'FILE', 'Section', 'Workbench',
-           'StoreSection', 'Tracking', 'LakeSection', 'FeaturesSection', 'GatewaySection', 'RolloutSection',
-           'ReleaseSection', 'Checks', 'ApiSection', 'PolicySection', 'AuditSection', 'Notify', 'Costs', 'Budgets',
-           'KubernetesSection', 'Profile', 'Settings', 'read', 'variable', 'overrides', 'find', 'resolved', 'anchored',
-           'Faults', 'allowed', 'load', 'parsed']
+           'StoreSection', 'Tracking', 'LakeSection', 'FeaturesSection', 'GatewaySection', 'ServingSection',
+           'RolloutSection', 'ReleaseSection', 'Checks', 'ApiSection', 'PolicySection', 'AuditSection', 'Notify',
+           'Costs', 'Budgets', 'KubernetesSection', 'Profile', 'Settings', 'read', 'variable', 'overrides', 'find',
+           'resolved', 'anchored', 'Faults', 'allowed', 'load', 'parsed']
 
 # %% ../nbs/015_settings.ipynb #2efe3197
 import configparser
@@ -120,6 +120,21 @@ class GatewaySection(Section):
     def url(self) -> str:
         """Where clients on this machine reach it."""
         return f"http://{self.host}:{self.port}"
+
+
+class ServingSection(Section):
+    """[serving]: where releases are served."""
+
+    target: Literal["local", "kserve"] = "local"
+    kserve_api_url: str = Field(default="https://kubernetes.default.svc", pattern=r"^https?://[^/\s]+$")
+    kserve_token_file: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+    kserve_ca_file: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount/ca.crt")
+    kserve_namespace: str = Field(default="majlis-models", pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+    kserve_storage_uri: str = Field(default="s3://majlis-releases", pattern=r"^[a-z0-9]+://\S+[^/\s]$")
+    kserve_runtime: str = "majlis-gateway"
+    kserve_replicas_min: Annotated[int, Field(ge=0)] = 1
+    kserve_timeout_seconds: Seconds = 5
+    kserve_prometheus_url: str = Field(default="http://prometheus:9090", pattern=r"^https?://\S+[^/\s]$")
 
 
 class RolloutSection(Section):
@@ -290,6 +305,7 @@ class Settings(BaseModel):
     lake: LakeSection = Field(default_factory=LakeSection)
     features: FeaturesSection = Field(default_factory=FeaturesSection)
     gateway: GatewaySection = Field(default_factory=GatewaySection)
+    serving: ServingSection = Field(default_factory=ServingSection)
     rollout: RolloutSection = Field(default_factory=RolloutSection)
     release: ReleaseSection = Field(default_factory=ReleaseSection)
     checks: Checks = Field(default_factory=Checks)
