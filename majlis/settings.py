@@ -45,7 +45,18 @@ class Workbench(Section):
     start_timeout_seconds: Seconds = 120
     stop_timeout_seconds: Seconds = 20
     idle_seconds: Annotated[float, Field(ge=0)] = 3600
+    idle_warning_seconds: Seconds = 300
     spawner: Literal["local", "kubernetes"] = "local"
+
+    @model_validator(mode="after")
+    def warned(self) -> "Workbench":
+        """A warning comes while there is something to warn of."""
+        if self.idle_seconds and self.idle_warning_seconds >= self.idle_seconds:
+            raise ValueError(
+                f"idle_warning_seconds = {self.idle_warning_seconds:g} is not below "
+                f"idle_seconds = {self.idle_seconds:g}"
+            )
+        return self
 
 
 class StoreSection(Section):

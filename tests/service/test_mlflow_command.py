@@ -1,4 +1,4 @@
-"""`mlflow deployments … -t majlis`: MLflow's own command makes, asks, moves, lists and deletes deployments."""
+"""`mlflow deployments … -t majlis`: MLflow's own command makes, asks, moves, lists, deletes deployments."""
 
 import json
 import os
