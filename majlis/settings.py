@@ -180,6 +180,7 @@ class ReleaseSection(Section):
     public_key: Path = Path("{home}/releases/signing.pub")
     valid_days: Count = 365
     agreement_tolerance: Seconds = 1e-6
+    reduced_tolerance: Seconds = 0.02
 
 
 class Checks(Section):
