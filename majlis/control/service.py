@@ -25,8 +25,8 @@ from sqlalchemy.orm import Session
 from .. import audit, clock
 from ..access import Principal, Scope
 from ..audit_checkpoints import Keeper, verify_trail
-from .assessment import Assessment
-from .checking import Result
+from .assessment import Assessment, allowance
+from .checking import Result, suspect
 from .deployments import Deployments, own
 from .evidence import Evidence
 from .idempotency import Memory
@@ -72,7 +72,8 @@ class ControlPlane:
         self.evidence = Evidence(
             templates(settings.root) / "review.ipynb",
             settings.control / "evidence",
-            settings.checks.timeout_seconds,
+            allowance(settings),
+            hidden=(settings.control,),
         )
         self.assessment = Assessment(settings, self.store, self.policy, self.folders)
         self.releasing = Releasing(settings, self.store, self.policy, self.folders, self.events)
@@ -200,10 +201,12 @@ class ControlPlane:
         arriving: Path,
     ) -> dict[str, Any]:
         lineage = wanted.lineage.model_dump()
-        lineage["personal_columns"] = self.assessment.personal(wanted)
-        tier, reasons = self.policy.assess(policies.known(facts, lineage["personal_columns"]))
         run_id, logged = bytes_.run_id or wanted.run_id or "", beside(arriving)
-        self._texts(run_id, logged)
+        lineage["read"] = self._logged(run_id, logged)
+        lineage["personal_columns"] = self.assessment.personal(
+            wanted, {each["name"] for each in lineage["read"]}
+        )
+        tier, reasons = self.policy.assess(policies.known(facts, lineage["personal_columns"]))
         number = self.tracking.next_version(
             name, bytes_.source, run_id, {"majlis.digest": bytes_.digest, "majlis.owner": principal.name}
         )
@@ -249,14 +252,16 @@ class ControlPlane:
         self._start(name, number)
         return record
 
-    def _texts(self, run_id: str, target: Path) -> None:
-        """Take what the run logged as text, for the checks; a run that is gone logged nothing."""
+    def _logged(self, run_id: str, target: Path) -> list[dict[str, Any]]:
+        """Take the texts that a run logged; returns the tables it read. A run that is gone has neither."""
+        if not run_id:
+            return []
         try:
-            if run_id:
-                self.tracking.texts(run_id, target)
+            self.tracking.texts(run_id, target)
+            return self.tracking.reads(run_id)
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return
+                return []
             raise Unavailable(
                 f"MLflow did not hand over what the run {run_id} logged: {error.message}"
             ) from error
@@ -312,6 +317,11 @@ class ControlPlane:
             if row.state != State.CHECKING:  # withdrawn meanwhile
                 return
             self._record(session, row, result)
+            if suspect(result):
+                detail = {"digest": row.digest, "folder": self.folders.quarantine.name}
+                audit.append(session, SERVICE, "version.quarantined", row.subject, detail)
+        if suspect(result):
+            self.folders.isolate(row)
         try:
             digest, reason = self._document(row), ""
         except MajlisError as error:
