@@ -6,10 +6,10 @@
 __all__ = ['app', 'AsJson', 'Runs', 'schedule', 'rollout', 'Reason', 'policy', 'audit', 'release', 'check', 'INTERRUPTED',
            'Missed', 'root', 'settings', 'workbench', 'on_hub', 'show', 'text', 'runs_folder', 'run', 'reported',
            'report', 'typed', 'latest', 'reproduce', 'list_runs', 'schedule_add', 'schedule_list', 'schedule_remove',
-           'schedule_tick', 'schedule_serve', 'whoami', 'models', 'deployments', 'rollout_status', 'rollout_promote',
-           'rollout_abort', 'show_rollout', 'costs', 'policy_test', 'change_row', 'audit_verify', 'audit_story',
-           'verdict_over_http', 'verdict_of_store', 'release_verify', 'settings_check', 'health', 'status', 'complain',
-           'main']
+           'schedule_tick', 'schedule_serve', 'whoami', 'models', 'deployments', 'rollout_start', 'whole',
+           'rollout_status', 'rollout_promote', 'rollout_abort', 'rollout_rehearse', 'show_rollout', 'costs',
+           'policy_test', 'change_row', 'audit_verify', 'audit_story', 'verdict_over_http', 'verdict_of_store',
+           'release_verify', 'settings_check', 'health', 'status', 'complain', 'main']
 
 # %% ../nbs/920_cli.ipynb #4218e848
 import json
@@ -373,9 +373,38 @@ def deployments(as_json: AsJson = False) -> None:
     show(workbench().deployments(), ["name", "model", "ready", "url", "created_by"], as_json)
 
 
-rollout = typer.Typer(help="Traffic that moves to a new release in steps.", no_args_is_help=True)
+rollout = typer.Typer(help="Traffic that moves to a new release.", no_args_is_help=True)
 app.add_typer(rollout, name="rollout")
 Reason = Annotated[str, typer.Option("--reason", help="Why; it stands in the audit trail.")]
+
+
+@rollout.command("start")
+def rollout_start(
+    name: Annotated[str, typer.Argument(help="The deployment.")],
+    release: Annotated[str, typer.Argument(help="The release that shall serve, such as flight-delay-3.")],
+    reason: Reason,
+    strategy: Annotated[str, typer.Option(help="canary, blue-green, a/b, shadow, or at-once.")] = "canary",
+    steps: Annotated[str, typer.Option(help="Of a canary, in percent: 5,25,50,100.")] = "",
+    share: Annotated[int | None, typer.Option(help="Of the new release in an A/B test, in percent.")] = None,
+    sticky: Annotated[str | None, typer.Option(help="Header that says who calls, in an A/B test.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Move the traffic of a deployment to another release."""
+    chosen = [whole(step) for step in steps.split(",")] if steps else None
+    deployment = workbench().deploy(
+        release, name, reason, strategy=strategy, steps=chosen, share=share, sticky=sticky
+    )
+    if strategy == "at-once":
+        show([deployment.record], ["name", "model", "ready", "url"], as_json)
+    else:
+        show_rollout(deployment, as_json)
+
+
+def whole(text: str) -> int:
+    """A whole number; Invalid for anything else."""
+    if not text.strip().isdecimal():
+        raise Invalid(f"{text!r} is no whole number of percent", remedy="Write the steps as 5,25,50,100.")
+    return int(text)
 
 
 @rollout.command("status")
@@ -396,6 +425,41 @@ def rollout_abort(name: str, reason: Reason, as_json: AsJson = False) -> None:
     show_rollout(workbench().deployment(name).abort(reason), as_json)
 
 
+@rollout.command("rehearse")
+def rollout_rehearse(
+    rule: Annotated[Path | None, typer.Option(help="Settings whose [rollout] is tried.")] = None,
+    incidents: Annotated[Path | None, typer.Option(help="Folder of recorded rollouts.")] = None,
+    traffic: Annotated[Path | None, typer.Option(help="Folder of prediction logs.")] = None,
+    rollouts: Annotated[int, typer.Option(min=1, help="Rollouts tried on each log.")] = 200,
+    as_json: AsJson = False,
+) -> None:
+    """When would a rule have fired in recorded rollouts, and how often on quiet traffic? Reads files only."""
+    import msgspec
+
+    from majlis.control.deployments import Wanted
+    from majlis.control.rollouts import planned
+    from majlis.serving.replay import quiet_logs, rehearsals
+    from majlis.settings import load
+
+    here = load()
+    plan = planned((load(rule) if rule else here).rollout, Wanted(strategy="canary"))
+    past = [msgspec.to_builtins(row) for row in rehearsals(incidents or here.recordings, plan)]
+    calm = [
+        msgspec.to_builtins(row) | {"share": row.share}
+        for row in quiet_logs(traffic or here.gateway.predictions, plan, rollouts)
+    ]
+    if as_json:
+        typer.echo(json.dumps({"incidents": past, "quiet": calm}))
+        return
+    if not past and not calm:
+        raise NotFound("No rollout is recorded there, and no log holds enough", remedy="Name other folders.")
+    if past:
+        columns = ["name", "strategy", "ended", "ended_after_seconds", "fires_after_seconds", "reason"]
+        show(past, columns, as_json)
+    if calm:
+        show(calm, ["deployment", "revision", "requests", "rollouts", "fired", "share"], as_json)
+
+
 def show_rollout(deployment: "Deployment", as_json: bool) -> None:
     """Print a deployment's newest rollout; NotFound when there was none."""
     found = deployment.rollout
@@ -403,7 +467,11 @@ def show_rollout(deployment: "Deployment", as_json: bool) -> None:
         raise NotFound(
             f"{deployment.name!r} never had a rollout", remedy="Deploy with strategy = canary to begin one."
         )
-    show([found], ["deployment", "phase", "percent", "stable", "candidate", "since", "reason"], as_json)
+    columns = ["deployment", "strategy", "phase", "percent", "stable", "candidate", "since", "reason"]
+    show([found], columns, as_json)
+    if found["compared"] and not as_json:
+        columns = ["signal", "stable", "candidate", "effect", "low", "high", "wrong", "decided"]
+        show(found["compared"], columns, as_json)
 
 
 @app.command()

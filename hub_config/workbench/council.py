@@ -16,6 +16,7 @@ from hub_config.workbench.screen import Screen
 from hub_config.workbench.verify import Claim, Facts
 from hub_config.workbench.visitor import API, Visitor
 from majlis.access import Role
+from majlis.governance.reviews import SHOWN
 from majlis.settings import Settings
 
 # Who decides from which chair, in which order, and why.
@@ -85,8 +86,9 @@ def seen(session: httpx.Client, path: str) -> Facts:
 def attempt(
     session: httpx.Client, path: str, chair: str, reason: str = "It looks good to me."
 ) -> httpx.Response:
-    """What the control plane answers to an approval."""
-    decision = {"decision": "approve", "as": chair, "reason": reason}
+    """What the control plane answers to an approval of what is read there now."""
+    record = seen(session, path)
+    decision = {"decision": "approve", "as": chair, "reason": reason} | {name: record[name] for name in SHOWN}
     return session.post(f"{API}{path}/reviews", json=decision)
 
 

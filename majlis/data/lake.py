@@ -240,6 +240,7 @@ class Lake:
         partition_by: list[str] | None = None,  # columns that make folders; fixed by the first write
         evolve: bool = False,  # allow other columns than the table has
         after: int | None = None,  # write only if this is still the latest version
+        rivals: int = 100,  # how many changes of the table by others an append gives way to
     ) -> TableVersion:
         """Write one new version, all of it or nothing.
 
@@ -266,8 +267,8 @@ class Lake:
                 **options,
             )
         except CommitFailedError as error:
-            if mode == "append" and not exists and self.exists(name):  # another made it first
-                return self.write(frame, name)
+            if mode == "append" and after is None and rivals:  # another made or changed the table first
+                return self.write(frame, name, evolve=evolve, rivals=rivals - 1)
             raise _lost_race(name) from error
         return self.version(name)
 
