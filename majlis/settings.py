@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['FeaturePolicy', 'FeaturePolicies', 'SECTIONS', 'PROFILE', 'Texts', 'RESERVED', 'FILE', 'Section', 'Workbench',
-           'StoreSection', 'Tracking', 'LakeSection', 'FeaturesSection', 'GatewaySection', 'RolloutSection',
-           'ReleaseSection', 'Checks', 'PolicySection', 'AuditSection', 'Notify', 'Costs', 'Budgets',
-           'KubernetesSection', 'Profile', 'Settings', 'read', 'variable', 'overrides', 'find', 'resolved', 'anchored',
-           'Faults', 'allowed', 'load', 'parsed']
+           'StoreSection', 'Tracking', 'LakeSection', 'FeaturesSection', 'GatewaySection', 'ServingSection',
+           'RolloutSection', 'ReleaseSection', 'Checks', 'ApiSection', 'PolicySection', 'AuditSection', 'Notify',
+           'Costs', 'Budgets', 'KubernetesSection', 'Profile', 'Settings', 'read', 'variable', 'overrides', 'find',
+           'resolved', 'anchored', 'Faults', 'allowed', 'load', 'parsed']
 
 # %% ../nbs/015_settings.ipynb #2efe3197
 import configparser
@@ -20,8 +20,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import SettingsError
-from .values import Count, Database, Fraction, Lines, Percents, Pairs, Place, Port, Price, Seconds
-from .values import Tolerations, Words, pairs
+from .values import Count, Database, Fraction, Images, Lines, Percents, Pairs, Place, Port, Price
+from .values import Seconds, Tolerations, Words, pairs
 
 # %% ../nbs/015_settings.ipynb #4f83f889
 class Section(BaseModel):
@@ -45,7 +45,18 @@ class Workbench(Section):
     start_timeout_seconds: Seconds = 120
     stop_timeout_seconds: Seconds = 20
     idle_seconds: Annotated[float, Field(ge=0)] = 3600
+    idle_warning_seconds: Seconds = 300
     spawner: Literal["local", "kubernetes"] = "local"
+
+    @model_validator(mode="after")
+    def warned(self) -> "Workbench":
+        """A warning comes while there is something to warn of."""
+        if self.idle_seconds and self.idle_warning_seconds >= self.idle_seconds:
+            raise ValueError(
+                f"idle_warning_seconds = {self.idle_warning_seconds:g} is not below "
+                f"idle_seconds = {self.idle_seconds:g}"
+            )
+        return self
 
 
 class StoreSection(Section):
@@ -72,7 +83,6 @@ class LakeSection(Section):
 class FeaturesSection(Section):
     """[features]: Feast's stores."""
 
-    offline: Literal["duckdb", "postgres"] = "duckdb"
     online: Literal["sqlite", "redis", "postgres"] = "sqlite"
     online_url: str = Field(default="", repr=False)
     repo: Path = Path("{home}/features")
@@ -103,6 +113,7 @@ class GatewaySection(Section):
     request_timeout_seconds: Seconds = 30
     drain_seconds: Seconds = 10
     predictions: Path = Path("{home}/predictions")
+    environments: Path = Path("{home}/environments")
     snapshot_poll_seconds: Seconds = 0.5
     feature_budget_seconds: Seconds = 0.05
     feature_policy: FeaturePolicy = "refuse"
@@ -124,6 +135,21 @@ class GatewaySection(Section):
         return f"http://{self.host}:{self.port}"
 
 
+class ServingSection(Section):
+    """[serving]: where releases are served."""
+
+    target: Literal["local", "kserve"] = "local"
+    kserve_api_url: str = Field(default="https://kubernetes.default.svc", pattern=r"^https?://[^/\s]+$")
+    kserve_token_file: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+    kserve_ca_file: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount/ca.crt")
+    kserve_namespace: str = Field(default="majlis-models", pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+    kserve_storage_uri: str = Field(default="s3://majlis-releases", pattern=r"^[a-z0-9]+://\S+[^/\s]$")
+    kserve_runtime: str = "majlis-gateway"
+    kserve_replicas_min: Annotated[int, Field(ge=0)] = 1
+    kserve_timeout_seconds: Seconds = 5
+    kserve_prometheus_url: str = Field(default="http://prometheus:9090", pattern=r"^https?://\S+[^/\s]$")
+
+
 class RolloutSection(Section):
     """[rollout]: how a canary moves the traffic, and when it is taken back."""
 
@@ -133,7 +159,11 @@ class RolloutSection(Section):
     level: Annotated[float, Field(gt=0, lt=1)] = 0.01
     failures: Fraction = 0.005
     slow: Fraction = 0.05
-    slow_seconds: Seconds = 0.1
+    drift: Fraction = 0.15
+    slowest: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    tails: Annotated[float, Field(gt=0, lt=0.5)] = 0.25
+    share: Annotated[int, Field(ge=1, le=99)] = 50
+    sticky: Annotated[str, Field(pattern="^[A-Za-z0-9-]+$")] = "x-user"
     poll_seconds: Seconds = 2
 
     @model_validator(mode="after")
@@ -167,6 +197,16 @@ class Checks(Section):
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
     claim_tolerance: Annotated[float, Field(ge=0)] = 1e-6
     seed: int = 20130101
+    text_bytes_max: Count = 4_194_304
+    advisories: Path = Path("{home}/advisories")
+    advisories_days_max: Annotated[float, Field(gt=0)] = 14
+
+
+class ApiSection(Section):
+    """[api]: the control plane over HTTP."""
+
+    page_rows: Count = 100
+    page_rows_max: Count = 1000
 
 
 class PolicySection(Section):
@@ -244,6 +284,7 @@ class Profile(Section):
     tolerations: Tolerations = ()
     spot: bool = False
     image: str = ""
+    images: Images = ()
     groups: Words = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -278,9 +319,11 @@ class Settings(BaseModel):
     lake: LakeSection = Field(default_factory=LakeSection)
     features: FeaturesSection = Field(default_factory=FeaturesSection)
     gateway: GatewaySection = Field(default_factory=GatewaySection)
+    serving: ServingSection = Field(default_factory=ServingSection)
     rollout: RolloutSection = Field(default_factory=RolloutSection)
     release: ReleaseSection = Field(default_factory=ReleaseSection)
     checks: Checks = Field(default_factory=Checks)
+    api: ApiSection = Field(default_factory=ApiSection)
     policy: PolicySection = Field(default_factory=PolicySection)
     audit: AuditSection = Field(default_factory=AuditSection)
     notify: Notify = Field(default_factory=Notify)
@@ -298,6 +341,11 @@ class Settings(BaseModel):
     def control(self) -> Path:
         """The folder that belongs to the control plane alone: database, keys, checkpoints."""
         return self.home / "control"
+
+    @property
+    def recordings(self) -> Path:
+        """Where rollouts are recorded as they are looked at, to try other rules on them."""
+        return self.control / "rollouts"
 
     @property
     def snapshot(self) -> Path:

@@ -26,7 +26,7 @@ from . import metrics
 from .log import OPEN, drain
 from .options import FeatureOptions, Limits, Options
 from .snapshot import LOCATION
-from .worker import die_with_parent
+from .inside import die_with_parent
 from ..settings import Settings, load
 
 # %% ../../nbs/670_serving_gateway.ipynb #d1bd5019
@@ -51,7 +51,9 @@ def options(settings: Settings) -> Options:
         token_requests_per_second=gateway.token_requests_per_second,
         otlp_endpoint=gateway.otlp_endpoint,
         trace_sample=gateway.trace_sample,
-        limits=Limits(answer_seconds=gateway.request_timeout_seconds, user=NOBODY),
+        limits=Limits(
+            answer_seconds=gateway.request_timeout_seconds, user=NOBODY, environments=gateway.environments
+        ),
         features=FeatureOptions(
             store=settings.features.model_dump(mode="json"),
             budget_seconds=gateway.feature_budget_seconds,

@@ -19,6 +19,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     start_seconds: float = 120.0
     queue_rows: int = 10_000
     user: int | None = None  # uid it runs as, when the gateway may choose
+    environments: Path | None = None  # where environments of models were built
 
 
 class FeatureOptions(msgspec.Struct, frozen=True, kw_only=True):

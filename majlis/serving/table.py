@@ -338,21 +338,21 @@ class Keeper:
             )
         )
         revisions = [
-            RevisionState(
-                name=revision.name,
-                release=revision.release,
-                weight=round(shares.get(revision.name, 0.0), 6),
-                shadow=revision.shadow,
-                ready=revision.name in serving.pinned,
-                reason="" if revision.name in serving.pinned else self.why(revision),
-                version=serving.pinned[revision.name].loaded.statement.version
-                if revision.name in serving.pinned
-                else None,
-                format=serving.pinned[revision.name].loaded.format if revision.name in serving.pinned else "",
-            )
+            self.revision(serving, revision, round(shares.get(revision.name, 0.0), 6))
             for revision in serving.spec.revisions
         ]
         return DeploymentState(serving.spec.model, bool(serving.live), serving.reason, revisions)
+
+    def revision(self, serving: Serving, revision: Revision, weight: float) -> RevisionState:
+        """One revision's state."""
+        told = RevisionState(revision.name, revision.release, weight, revision.shadow)
+        if (live := serving.pinned.get(revision.name)) is None:
+            told.reason = self.why(revision)
+            return told
+        loaded = live.loaded
+        told.ready, told.version = True, loaded.statement.version
+        told.format, told.environment = loaded.format, loaded.environment
+        return told
 
     async def stop(self) -> None:
         """Put everything away."""

@@ -73,6 +73,32 @@ def failing() -> bytes:
     return content
 
 
+def heavy(size: int = 800) -> bytes:
+    """An ONNX model that answers what `linear(2.0)` does, after multiplying large matrices."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("ReduceMax", ["table"], ["largest"], keepdims=0),
+            helper.make_node("Expand", ["largest", "shape"], ["matrix"]),
+            helper.make_node("MatMul", ["matrix", "matrix"], ["product"]),
+            helper.make_node("ReduceMax", ["product"], ["peak"], keepdims=0),
+            helper.make_node("Mul", ["peak", "zero"], ["nothing"]),
+            helper.make_node("MatMul", ["table", "weights"], ["doubled"]),
+            helper.make_node("Add", ["doubled", "nothing"], ["predictions"]),
+        ],
+        "heavy",
+        [helper.make_tensor_value_info("table", TensorProto.FLOAT, [None, 1])],
+        [helper.make_tensor_value_info("predictions", TensorProto.FLOAT, [None, 1])],
+        [
+            helper.make_tensor("shape", TensorProto.INT64, [2], [size, size]),
+            helper.make_tensor("zero", TensorProto.FLOAT, [], [0.0]),
+            helper.make_tensor("weights", TensorProto.FLOAT, [1, 1], [2.0]),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    content: bytes = model.SerializeToString()
+    return content
+
+
 class World:
     """A home with keys and releases, and the snapshot that a gateway reads."""
 
@@ -119,9 +145,10 @@ class World:
         inputs: list[dict[str, Any]] | None = None,
         seconds: float = 3600,
         native: Callable[[Path], None] | None = None,
+        ballast: int = 0,
         metadata: dict[str, Any] | None = None,
     ) -> Path:
-        """Make and sign a release: ONNX, or whatever `native` writes as an MLflow model."""
+        """Make and sign a release: ONNX, or what `native` writes as an MLflow model; `ballast` bytes more."""
         folder = self.folder(name)
         (folder / "model").mkdir(parents=True)
         formats = {"native": "model"}
@@ -134,6 +161,8 @@ class World:
         else:
             (folder / "model").rmdir()
             native(folder / "model")
+        if ballast:
+            (folder / "model" / "ballast.bin").write_bytes(os.urandom(ballast))
         now = clock.now()
         model, _, version = name.rpartition("-")
         statement = Statement(

@@ -10,7 +10,7 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +54,11 @@ class Runs:
         return f"Runs({str(self.folder)!r})"
 
     def mark(self) -> str:
-        """Every record's time and size, and the processes alive: it differs when a run has moved on."""
+        """Every record's time and size, and the processes alive: it differs when anything moved on."""
         self.reap()
         seen = [str(child.pid) for child in self.children]
-        for record in self.folder.glob(f"[!.]*/*/{records.record_name}"):
+        runs = self.folder.glob(f"[!.]*/*/{records.record_name}")
+        for record in chain(runs, self.folder.glob(".schedules/*.json")):
             with suppress(FileNotFoundError):
                 stat = record.stat()
                 seen.append(f"{record} {stat.st_mtime_ns} {stat.st_size}")
@@ -94,6 +95,10 @@ class Runs:
         """Whether a process carries out the run."""
         process = self.process(run)
         return process is not None and process.alive()
+
+    def any_alive(self) -> bool:
+        """Is any run below this folder going on?"""
+        return any(self.alive(run) for run in records.newest(self.folder))
 
     def process(self, run: Run) -> Process | None:
         """The process that carries out the run: the one it names, or the one that is about to."""

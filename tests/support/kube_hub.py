@@ -1,0 +1,244 @@
+"""A real JupyterHub that starts people's servers as pods of the cluster in `tests.support.kube`."""
+
+import asyncio
+import base64
+import json
+import os
+import secrets
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Coroutine, Mapping
+from copy import deepcopy
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import httpx
+
+from hub_config import roles
+from majlis.registry import release
+from majlis.settings import load
+from tests.support.kube import NAMESPACE, ApiServer, Store, Thing, write_config
+from tests.support.kube_nodes import ADDRESS, Node, Nodes, address_of
+from tests.support.kustomize import resolved
+from tests.support.people import Person
+from tests.support.workbench import ROOT, free_ports, without_settings
+
+VALUES = ROOT / "hub_config" / "kubernetes" / "values.yaml"
+CONFIG = Path(__file__).with_name("kube_hub_config.py")
+PASSWORD, SECOND_ENGINEER = "a password of the tests", "second-engineer"
+CONTROL_URL, CONTROL_ADDRESS = "http://majlis-control:8082", address_of(250)
+MISSING_IMAGE = "registry.example.org/majlis/gone:1"
+START_SECONDS, STOP_SECONDS, POLL_SECONDS = 90.0, 30.0, 0.1
+
+
+def taint(key: str, value: str) -> tuple[dict[str, str], ...]:
+    """One taint that keeps new pods off."""
+    return ({"key": key, "value": value, "effect": "NoSchedule"},)
+
+
+NODES = [  # the cheap ones first: a pod that may run anywhere is put there
+    Node("spot-1", {"majlis/pool": "cpu", "majlis/capacity": "spot"}, taint("majlis/capacity", "spot")),
+    Node("cpu-1", {"majlis/pool": "cpu"}),
+    Node("large-1", {"majlis/pool": "cpu-large"}, taint("majlis/pool", "cpu-large")),
+    Node("gpu-1", {"majlis/pool": "gpu"}, taint("nvidia.com/gpu", "present"),
+         {"cpu": "16", "memory": "128Gi", "nvidia.com/gpu": "1"}),
+    Node("mig-1", {"majlis/pool": "gpu-shared"}, taint("nvidia.com/gpu", "present"),
+         {"cpu": "16", "memory": "64Gi", "nvidia.com/mig-1g.10gb": "7"}),
+    Node("restricted-1", {"majlis/pool": "restricted", "topology.kubernetes.io/region": "me-central-1"},
+         taint("majlis/pool", "restricted")),
+]  # fmt: skip
+
+
+class Cluster:
+    """The API server and the nodes, in a thread of their own."""
+
+    def __init__(self, folder: Path, names: Mapping[str, str]) -> None:
+        self.folder, self.names = folder, names
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever, name="cluster")
+        self.store = Store()
+        self.api = ApiServer(self.store)
+
+    def do(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Have something done in the cluster's thread."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(STOP_SECONDS)
+
+    def start(self) -> "Cluster":
+        """Let the API answer and the nodes work."""
+        self.thread.start()
+        self.do(self.api.come())
+        self.do(self.join())
+        return self
+
+    async def join(self) -> None:
+        """Let the nodes join."""
+        image = {"/srv/majlis": ROOT}
+        self.nodes = Nodes(self.store, NODES, self.folder, frozenset({MISSING_IMAGE}), self.names, image)
+
+    def create(self, plural: str, thing: Thing) -> None:
+        """Keep something in the cluster, as `kubectl apply` does."""
+
+        async def created() -> None:
+            self.store.create(plural, thing)
+
+        self.do(created())
+
+    def stop(self) -> None:
+        """End every pod, and the API."""
+        try:
+            self.do(self.api.leave())
+            self.do(self.nodes.close())
+        finally:
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self.thread.join(STOP_SECONDS)
+            self.loop.close()
+
+    def leave(self) -> None:
+        """Let the API be out of reach."""
+        self.do(self.api.leave())
+
+    def come_back(self) -> None:
+        """Let it answer again."""
+        self.do(self.api.come())
+
+    def things(self, plural: str) -> list[Thing]:
+        """What the cluster holds of a kind."""
+
+        async def listed() -> list[Thing]:
+            return self.store.every(plural)
+
+        found: list[Thing] = self.do(listed())
+        return found
+
+    def pod(self, name: str) -> Thing | None:
+        """The pod of a person's server, if there is one."""
+        found = [
+            each
+            for each in self.things("pods")
+            if each["metadata"].get("annotations", {}).get("hub.jupyter.org/username") == name
+        ]
+        return found[0] if found else None
+
+    def events(self, name: str) -> list[str]:
+        """What is told about the pod of a person's server."""
+        pod = self.pod(name)
+        uid = pod["metadata"]["uid"] if pod else ""
+        return [each["message"] for each in self.things("events") if each["involvedObject"]["uid"] == uid]
+
+
+class KubeHub:
+    """The hub; `pace` is how much faster its watches give up than they would."""
+
+    def __init__(
+        self,
+        folder: Path,
+        pace: float = 1,
+        overrides: Mapping[str, str] = MappingProxyType({}),  # settings, as environment variables name them
+        spawner: str = "",  # the class of another spawner, to compare with
+        control: bool = False,  # with a control plane, as its manifest says
+    ) -> None:
+        self.control = control
+        self.log = folder / "hub.log"
+        port, hub_port, proxy_port = free_ports(3)
+        self.url, self.decisions_url = f"http://127.0.0.1:{port}", f"http://{CONTROL_ADDRESS}:8082"
+        names = {"hub:8081": f"127.0.0.1:{hub_port}", "proxy-public": f"127.0.0.1:{port}"}
+        self.cluster = Cluster(folder, names)
+        self.tokens = {name: secrets.token_hex(32) for name in (roles.CONTROL, roles.DECISIONS)}
+        self.settings_overrides = {
+            "MAJLIS_SETTINGS": str(ROOT / "settings.ini"),
+            "MAJLIS_WORKBENCH_HOME": str(folder / "var"),
+            "MAJLIS_KUBERNETES_PROXY_URL": self.url,
+            **overrides,
+        }
+        self.environment = without_settings(os.environ) | {
+            **self.settings_overrides,
+            "PYTHONPATH": str(ROOT),
+            "KUBE_HUB_FOLDER": str(folder),
+            "KUBE_HUB_PACE": str(pace),
+            "KUBE_HUB_SPAWNER": spawner,
+            "KUBE_HUB_TOKENS": json.dumps(self.tokens if control else {}),
+            "MAJLIS_HUB_ORIGIN": self.url,
+            "MAJLIS_DECISIONS_ORIGIN": self.decisions_url,
+            "KUBE_HUB_URL": self.url,
+            "KUBE_HUB_API": f"http://127.0.0.1:{hub_port}",
+            "KUBE_HUB_PROXY_API": f"http://127.0.0.1:{proxy_port}",
+        }
+        self.settings = load(ROOT / "settings.ini", self.settings_overrides)
+        self.folder = folder
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> "KubeHub":
+        """Start the cluster, the control plane where asked, and the hub; wait until they answer."""
+        self.cluster.start()
+        if self.control:
+            self.start_control_plane()
+        environment = self.environment | {"KUBECONFIG": write_config(self.folder, self.cluster.api.url)}
+        command = [sys.executable, "-m", "jupyterhub", "-f", str(CONFIG)]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while not answers(f"{self.url}/hub/health"):
+            assert self.process.poll() is None, f"the hub ended:\n{self.said()}"
+            assert time.monotonic() < deadline, f"the hub did not start:\n{self.said()}"
+            time.sleep(POLL_SECONDS)
+        return self
+
+    def start_control_plane(self) -> None:
+        """Run the control plane as its manifest says, with the two addresses and the secrets of this hub."""
+        manifests = {
+            (each["kind"], each["metadata"]["name"]): each
+            for each in resolved(VALUES.parent)
+            if each["metadata"].get("namespace") == NAMESPACE
+        }
+        config = deepcopy(manifests["ConfigMap", "majlis"])
+        config["data"] |= {"MAJLIS_HUB_ORIGIN": self.url, "MAJLIS_DECISIONS_ORIGIN": self.decisions_url}
+        config["data"] |= {"MAJLIS_KUBERNETES_PROXY_URL": self.url}  # there is no name server
+        self.cluster.create("configmaps", config)
+        tokens = {f"hub.services.{name}.apiToken": token for name, token in self.tokens.items()}
+        self.cluster.create("secrets", secret("hub", tokens))
+        databases = {"store": f"sqlite:///{self.folder}/control.sqlite"}
+        self.cluster.create("secrets", secret("majlis-databases", databases))
+        key = self.folder / "signing.pem"
+        release.keypair(key, self.folder / "signing.pub")
+        self.cluster.create("secrets", secret("majlis-signing", {"signing.pem": key.read_text()}))
+        template = deepcopy(manifests["Deployment", "majlis-control"]["spec"]["template"])
+        template["metadata"] |= {"name": "majlis-control", "annotations": {ADDRESS: CONTROL_ADDRESS}}
+        self.cluster.create("pods", template)
+        deadline = time.monotonic() + START_SECONDS
+        while not answers(f"{self.decisions_url}/services/majlis/health"):
+            assert time.monotonic() < deadline, (self.folder / "majlis-control.log").read_text()
+            time.sleep(POLL_SECONDS)
+
+    def stop(self) -> None:
+        """Stop the hub, with its proxy, and the cluster."""
+        if self.process:
+            self.process.terminate()
+            self.process.wait(STOP_SECONDS)
+        self.cluster.stop()
+
+    def said(self) -> str:
+        """The hub's log."""
+        return self.log.read_text()
+
+    def person(self, name: str) -> Person:
+        """Somebody, logged in."""
+        return Person(self.url, self.decisions_url, name, PASSWORD)
+
+
+def secret(name: str, data: Mapping[str, str]) -> Thing:
+    """A Secret's manifest."""
+    encoded = {key: base64.b64encode(value.encode()).decode() for key, value in data.items()}
+    return {"metadata": {"name": name}, "data": encoded}
+
+
+def answers(url: str) -> bool:
+    """Does somebody answer there?"""
+    try:
+        return httpx.get(url, trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
