@@ -1,6 +1,6 @@
 """One model behind a bare gRPC ModelInfer, and a client that loads it; it needs `tritonclient[grpc]`.
 
-`serve MODEL` prints its port and answers; `load PORT COLUMNS CONNECTIONS SECONDS` prints how many answers came.
+`serve MODEL` prints its port; `load PORT COLUMNS CONNECTIONS SECONDS` prints how many answers came.
 """
 
 import asyncio
