@@ -9,6 +9,7 @@ __all__ = ['DATATYPES', 'tensors', 'tensor', 'Caller', 'Deployment']
 import html
 import time
 from collections.abc import Mapping
+from datetime import datetime
 from io import BytesIO
 from typing import Any, Protocol, Self
 
@@ -114,10 +115,22 @@ class Deployment:
             time.sleep(POLL_SECONDS)
         return self
 
-    def predict(self, frame: Any) -> np.ndarray[Any, np.dtype[Any]]:
+    def predict(
+        self,
+        frame: Any = None,  # the columns that the model takes
+        *,
+        entities: Any = None,  # instead of those that the gateway fetches: keys, as a frame or a mapping
+        at: datetime | None = None,  # the moment for which fetched features must count; None: now
+    ) -> np.ndarray[Any, np.dtype[Any]]:
         """The predictions of the gateway for a polars or pandas frame, [N, k]."""
         headers = {"Authorization": f"Bearer {self.wb.key(self.name)}"}
-        answer = self.wb.ask_gateway(f"{self.url}/infer", {"inputs": tensors(frame)}, headers)
+        body: dict[str, Any] = {} if frame is None else {"inputs": tensors(frame)}
+        if entities is not None:
+            names = getattr(entities, "columns", entities)
+            body["entities"] = {str(name): list(entities[name]) for name in names}
+        if at is not None:
+            body["at"] = at.isoformat()
+        answer = self.wb.ask_gateway(f"{self.url}/infer", body, headers)
         output = answer["outputs"][0]
         return np.asarray(output["data"]).reshape(output["shape"])
 

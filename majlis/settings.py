@@ -112,6 +112,9 @@ class GatewaySection(Section):
     feature_retry_seconds: Seconds = 1
     feature_hang_seconds: Seconds = 5
     feature_cache_rows: Count = 100_000
+    token_key: Path = Path("{home}/control/tokens.pem")
+    token_minutes: Annotated[float, Field(gt=0, le=1440)] = 15
+    token_requests_per_second: Annotated[float, Field(ge=0)] = 0
 
     @property
     def url(self) -> str:

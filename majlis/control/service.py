@@ -26,6 +26,7 @@ from .assessment import Assessment
 from .conditions import Conditions
 from .council import Council
 from .deployments import Deployments, own
+from .tokens import People
 from .evidence import Evidence
 from .gate import Gate
 from .idempotency import Memory
@@ -71,6 +72,7 @@ class ControlPlane:
         self.assessment = Assessment(settings, self.store, self.policy, self.folders)
         self.releasing = Releasing(settings, self.store, self.policy, self.folders, self.events)
         self.deployments = Deployments(settings, self.store)
+        self.people = People(self.deployments)
         self.rollouts = Rollouts(settings, self.store, self.deployments, self.events)
         self.stories = Stories(settings, self.store, self.tracking)
         self.answers = Memory(self.store)

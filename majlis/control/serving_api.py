@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['api', 'STEPS_MAX', 'Strategy', 'DeploymentWanted', 'deployments', 'deployment', 'preview_of', 'traffic_of', 'deploy',
-           'undeploy', 'rollback', 'rollout', 'moving', 'promote', 'abort', 'KeyWanted', 'issue_key', 'predictions']
+           'undeploy', 'rollback', 'rollout', 'moving', 'promote', 'abort', 'KeyWanted', 'issue_key', 'issue_token',
+           'revoke_tokens', 'predictions']
 
 # %% ../../nbs/878_control_serving_api.ipynb #e1f235d7
 from datetime import datetime
@@ -24,6 +25,7 @@ from majlis.control.requests import (
     Because,
     Caller,
     Listed,
+    Name,
     OnlyIf,
     Plane,
     Reason,
@@ -156,6 +158,18 @@ def issue_key(
     """An API key; the only time that it is shown."""
     with only.deployment(name, shown=False):
         return control.deployments.issue_key(principal, name, wanted.days)
+
+
+@api.post("/deployments/{name}/tokens", status_code=HTTPStatus.CREATED)
+def issue_token(principal: Caller, control: Plane, name: str) -> dict[str, Any]:
+    """A token with which the caller asks the gateway for a few minutes; the only time that it is shown."""
+    return control.people.issue(principal, name)
+
+
+@api.post("/people/{subject}/tokens/revoke")
+def revoke_tokens(principal: Caller, control: Plane, subject: Name, because: Because) -> dict[str, Any]:
+    """Withdraw all tokens that a person was given until now."""
+    return control.people.revoke(principal, subject, because.reason)
 
 
 @api.get("/deployments/{name}/predictions")

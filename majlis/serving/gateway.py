@@ -48,6 +48,7 @@ def options(settings: Settings) -> Options:
         log_flush_seconds=gateway.log_flush_seconds,
         log_queue_rows=gateway.log_queue_rows,
         processes=gateway.workers,
+        token_requests_per_second=gateway.token_requests_per_second,
         limits=Limits(
             answer_seconds=gateway.request_timeout_seconds, user=NOBODY, environments=gateway.environments
         ),
