@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['commands', 'audit', 'release', 'check', 'audit_verify', 'audit_story', 'verdict_over_http', 'verdict_of_store',
-           'release_verify', 'settings_check', 'health', 'status']
+           'release_verify', 'release_environment', 'settings_check', 'health', 'status']
 
 # %% ../nbs/918_cli_records.ipynb #0c8d2712
 import json
@@ -93,6 +93,23 @@ def release_verify(
     else:
         facts = f"{statement.model} version {statement.version}, valid until {statement.expires_at:%Y-%m-%d}"
         typer.secho(f"{statement.id}: authentic; {facts}", fg="green")
+
+
+@release.command("environment")
+def release_environment(
+    folder: Annotated[Path, typer.Argument(help="A release's folder.")],
+    public_key: Annotated[Path | None, typer.Option(help="Instead of the one in settings.ini.")] = None,
+) -> None:
+    """Build the packages that a model that is code was made with, where the gateway looks for them.
+
+    Run it where the gateway runs; it reaches the package index.
+    """
+    from majlis.registry.release import verify
+    from majlis.serving.environments import build, wanted
+
+    statement = verify(folder.resolve(), public_key or settings().release.public_key)
+    python = build(settings().gateway.environments, wanted(folder.resolve() / statement.native))
+    typer.secho(f"{statement.id}: {python}; the gateway takes it when it loads the release again", fg="green")
 
 
 check = typer.Typer(help="The settings.", no_args_is_help=True)

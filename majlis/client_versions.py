@@ -8,11 +8,14 @@ __all__ = ['CHECKED', 'POLL_SECONDS', 'BUSY', 'Version', 'Story']
 # %% ../nbs/894_client_versions.ipynb #f01e04dd
 import html
 import time
+import zipfile
 from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
 from typing import Any, Self
 
 from .client_api import Api
-from .errors import Unavailable
+from .errors import Conflict, Unavailable
 from .governance.delegation import awaited
 from .tables import Rows
 
@@ -81,6 +84,23 @@ class Version:
     def review(self) -> str:
         """The review notebook that the platform executed, as HTML."""
         return self.api.bytes("GET", f"{self.path}/review").text
+
+    def export(self, path: Path | str) -> Path:
+        """Its release as a bundle that predicts with ONNX Runtime alone: a `.zip`, or a folder."""
+        target = Path(path)
+        if self.refresh().release is None:
+            raise Conflict(
+                f"{self.model} version {self.version} is {self.state!r} and has no release",
+                remedy="Only what was checked and approved is exported.",
+            )
+        content = self.api.bytes("GET", f"/releases/{self.release}/bundle").content
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.suffix == ".zip":
+            target.write_bytes(content)
+            return target
+        with zipfile.ZipFile(BytesIO(content)) as archive:
+            archive.extractall(target)
+        return target / str(self.release)
 
     def decide(self, chair: str, decision: str, reason: str) -> Self:
         """Approve, reject or ask for changes, in one chair, about the version as it was last looked at."""

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from .. import audit, clock
 from .assessment import Assessment
-from .checking import Result
+from .checking import Result, suspect
 from .evidence import Evidence
 from .releasing import SERVICE, Releasing
 from ..errors import Conflict, MajlisError
@@ -124,6 +124,11 @@ class Gate:
             if row.state != State.CHECKING:  # withdrawn meanwhile
                 return
             self._record(session, row, result)
+            if suspect(result):
+                detail = {"digest": row.digest, "folder": self.assessment.folders.quarantine.name}
+                audit.append(session, SERVICE, "version.quarantined", row.subject, detail)
+        if suspect(result):
+            self.assessment.folders.isolate(row)
         try:
             digest, reason = self._document(row), ""
         except MajlisError as error:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['api', 'CARD_HEADERS', 'REVIEW_HEADERS', 'models', 'model', 'versions', 'register', 'version', 'card', 'review',
            'review_notebook', 'Ruling', 'Handover', 'versioned', 'decide', 'delegate', 'withdraw', 'reviews',
-           'PolicyText', 'test_policy', 'release', 'revoke']
+           'PolicyText', 'test_policy', 'release', 'release_bundle', 'revoke']
 
 # %% ../../nbs/877_control_models_api.ipynb #25923153
 from http import HTTPStatus
@@ -17,6 +17,7 @@ from pydantic import ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from . import conditions, evidence
+from .exporting import export
 from .identity import Identity
 from .registration import Registration
 from majlis.control.requests import (
@@ -203,6 +204,13 @@ def release(principal: Caller, control: Plane, response: Response, id: str) -> d
     """A release's signed statement, and what became of it."""
     tagged(response, control, conditions.release(id))
     return control.release(principal, id)
+
+
+@api.get("/releases/{id}/bundle")
+def release_bundle(principal: Caller, control: Plane, id: str) -> Response:
+    """A release for a device that has ONNX Runtime and nothing of ours, as a ZIP archive."""
+    content = export(control.settings, control.store, principal, id)
+    return Response(content, media_type="application/zip")
 
 
 @api.post("/releases/{id}/revoke")

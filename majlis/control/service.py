@@ -22,7 +22,7 @@ from mlflow.exceptions import MlflowException
 from .. import audit, clock
 from ..access import Principal, Scope
 from ..audit_checkpoints import Keeper, verify_trail
-from .assessment import Assessment
+from .assessment import Assessment, allowance
 from .conditions import Conditions
 from .council import Council
 from .deployments import Deployments, own
@@ -67,7 +67,8 @@ class ControlPlane:
         self.evidence = Evidence(
             templates(settings.root) / "review.ipynb",
             settings.control / "evidence",
-            settings.checks.timeout_seconds,
+            allowance(settings),
+            hidden=(settings.control,),
         )
         self.assessment = Assessment(settings, self.store, self.policy, self.folders)
         self.releasing = Releasing(settings, self.store, self.policy, self.folders, self.events)
@@ -162,10 +163,12 @@ class ControlPlane:
         arriving: Path,
     ) -> dict[str, Any]:
         lineage = wanted.lineage.model_dump()
-        lineage["personal_columns"] = self.assessment.personal(wanted)
-        tier, reasons = self.policy.assess(policies.known(facts, lineage["personal_columns"]))
         run_id, logged = bytes_.run_id or wanted.run_id or "", beside(arriving)
-        self._texts(run_id, logged)
+        lineage["read"] = self._logged(run_id, logged)
+        lineage["personal_columns"] = self.assessment.personal(
+            wanted, {each["name"] for each in lineage["read"]}
+        )
+        tier, reasons = self.policy.assess(policies.known(facts, lineage["personal_columns"]))
         number = self.tracking.next_version(
             name, bytes_.source, run_id, {"majlis.digest": bytes_.digest, "majlis.owner": principal.name}
         )
@@ -211,14 +214,16 @@ class ControlPlane:
         self.gate.start(name, number)
         return record
 
-    def _texts(self, run_id: str, target: Path) -> None:
-        """Take what the run logged as text, for the checks; a run that is gone logged nothing."""
+    def _logged(self, run_id: str, target: Path) -> list[dict[str, Any]]:
+        """Take the texts that a run logged; returns the tables it read. A run that is gone has neither."""
+        if not run_id:
+            return []
         try:
-            if run_id:
-                self.tracking.texts(run_id, target)
+            self.tracking.texts(run_id, target)
+            return self.tracking.reads(run_id)
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return
+                return []
             raise Unavailable(
                 f"MLflow did not hand over what the run {run_id} logged: {error.message}"
             ) from error

@@ -161,9 +161,10 @@ def issue_key(
 
 
 @api.post("/deployments/{name}/tokens", status_code=HTTPStatus.CREATED)
-def issue_token(principal: Caller, control: Plane, name: str) -> dict[str, Any]:
+def issue_token(principal: Caller, control: Plane, only: OnlyIf, name: str) -> dict[str, Any]:
     """A token with which the caller asks the gateway for a few minutes; the only time that it is shown."""
-    return control.people.issue(principal, name)
+    with only.deployment(name, shown=False):
+        return control.people.issue(principal, name)
 
 
 @api.post("/people/{subject}/tokens/revoke")
