@@ -313,6 +313,14 @@ def test_a_hub_whose_decisions_have_no_origin_of_their_own_does_not_start(
         finished()
 
 
+def test_a_hub_without_a_control_plane_does_not_start(
+    origins: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(VALUES["hub"]["services"], roles.CONTROL)
+    with pytest.raises(SettingsError, match="no service 'majlis'"):
+        finished()
+
+
 def variables(workload: dict[str, Any]) -> dict[str, str]:
     """What a workload's container finds in its environment; a secret is told by its name and key."""
     (container,) = workload["spec"]["template"]["spec"]["containers"]
