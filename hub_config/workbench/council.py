@@ -16,6 +16,7 @@ from hub_config.workbench.screen import Screen
 from hub_config.workbench.verify import Claim, Facts
 from hub_config.workbench.visitor import API, Visitor
 from majlis.access import Role
+from majlis.governance.reviews import SHOWN
 from majlis.settings import Settings
 
 # Who decides from which chair, in which order, and why.
@@ -85,14 +86,17 @@ def seen(session: httpx.Client, path: str) -> Facts:
 def attempt(
     session: httpx.Client, path: str, chair: str, reason: str = "It looks good to me."
 ) -> httpx.Response:
-    """What the control plane answers to an approval."""
-    decision = {"decision": "approve", "as": chair, "reason": reason}
+    """What the control plane answers to an approval of what is read there now."""
+    record = seen(session, path)
+    decision = {"decision": "approve", "as": chair, "reason": reason} | {name: record[name] for name in SHOWN}
     return session.post(f"{API}{path}/reviews", json=decision)
 
 
 def unfair(record: Facts) -> Claim:
     """The first version failed, and on nothing but fairness."""
-    failed = {each["name"]: each["reason"] for each in record["checks"] if each["verdict"] != "passed"}
+    failed = {
+        each["name"]: each["reason"] for each in record["checks"] if each["verdict"] in ("failed", "error")
+    }
     found = (
         f"version {record['version']} is {record['state']}: {failed.get('fairness', 'fairness was passed')}"
     )
@@ -110,12 +114,13 @@ def risky(record: Facts) -> Claim:
 def waiting(record: Facts) -> Claim:
     """The second version passed every check and waits for all three."""
     passed = [each["name"] for each in record["checks"] if each["verdict"] == "passed"]
+    stopped = [each["name"] for each in record["checks"] if each["verdict"] not in ("passed", "skipped")]
     chairs = {chair for chair, _ in DECISIONS.values()}
     holds = record["state"] == "in review" and set(record["required"]) == chairs
     found = (
         f"version {record['version']} is {record['state']}, {len(passed)} of {len(record['checks'])} passed"
     )
-    return Claim("mitigated", holds and len(passed) == len(record["checks"]) > 0, found)
+    return Claim("mitigated", holds and bool(passed) and not stopped, found)
 
 
 def refused(step: str, answer: httpx.Response, what: str) -> Claim:

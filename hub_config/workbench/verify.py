@@ -114,7 +114,8 @@ def train(facts: Facts) -> Claim:
 def register(facts: Facts) -> Claim:
     """The version passed its checks and has a release."""
     passed = [name for name, verdict in facts["checks"].items() if verdict == "passed"]
-    good = facts["state"] == "released" and facts["release"] and len(passed) == len(facts["checks"]) > 0
+    stopped = [name for name, verdict in facts["checks"].items() if verdict not in ("passed", "skipped")]
+    good = facts["state"] == "released" and facts["release"] and passed and not stopped
     found = f"{facts['state']}, {facts['tier']} risk, {len(passed)} of {len(facts['checks'])} checks passed"
     return Claim("register", bool(good), found)
 

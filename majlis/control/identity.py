@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Protocol
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import httpx
 from cryptography.fernet import Fernet, InvalidToken
@@ -25,7 +25,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from ..access import KERNEL_SCOPES, Principal, Via
+from ..access import KERNEL_SCOPES, Principal, Via, role_scopes
 from ..errors import Forbidden, Invalid, SettingsError, Unauthenticated, Unavailable
 
 # %% ../../nbs/800_control_identity.ipynb #b21ae5f9
@@ -34,6 +34,10 @@ class Identity(Protocol):
 
     async def principal(self, request: HTTPConnection) -> Principal:
         """The caller of `request`; raises `Unauthenticated`, `Forbidden` or `Unavailable`."""
+        ...
+
+    async def person(self, name: str) -> Principal | None:
+        """Somebody by name, with all that their roles give; None when nobody is called so."""
         ...
 
 
@@ -46,6 +50,10 @@ class LocalIdentity:
     async def principal(self, request: HTTPConnection) -> Principal:
         """The local person, whatever the request says."""
         return self.who
+
+    async def person(self, name: str) -> Principal | None:
+        """The local person; nobody else is known."""
+        return self.who if name == self.who.name else None
 
 # %% ../../nbs/800_control_identity.ipynb #c872e3b5
 class Hub:
@@ -93,6 +101,12 @@ class Hub:
             return None
         return str(self._json(answer)["access_token"])
 
+    async def user(self, name: str, token: str) -> dict[str, Any] | None:
+        """What the hub tells the owner of `token` about somebody; None when nobody is called `name`."""
+        path = f"/users/{quote(name, safe='')}"
+        answer = await self._ask("GET", path, headers={"Authorization": f"token {token}"})
+        return None if answer.status_code == HTTPStatus.NOT_FOUND else self._json(answer)
+
     async def _ask(self, method: str, path: str, **request: Any) -> httpx.Response:
         try:
             return await self.client.request(method, self.api_url + path, **request)
@@ -105,7 +119,7 @@ class Hub:
     def _json(self, answer: httpx.Response) -> dict[str, Any]:
         if answer.status_code != HTTPStatus.OK:
             raise Unavailable(
-                f"The hub answered {answer.status_code} when asked who is calling",
+                f"The hub answered {answer.status_code} when asked who somebody is",
                 remedy="Try again in a moment; `majlis status` shows the state of every component.",
             )
         content: dict[str, Any] = answer.json()
@@ -282,6 +296,14 @@ class HubIdentity:
                 remedy="Open the page itself and act there, or call the API with a hub token.",
             )
         return principal_of(model, self.service, "session", client.allowed)
+
+    async def person(self, name: str) -> Principal | None:
+        """Somebody by name, as the hub knows them, with all that their roles give."""
+        model = await self.hub.user(name, self.portal.secret) if name else None
+        if model is None:
+            return None
+        groups = frozenset(map(str, model.get("groups") or ()))
+        return Principal(str(model["name"]), role_scopes(groups), groups, "session")
 
     async def _by_token(self, token: str) -> Principal:
         model = await self.hub.owner(token)

@@ -34,6 +34,8 @@ class Evaluation(BaseModel):
     features: list[str] = []  # columns the model reads; empty: those of its signature
     groups: str | None = None  # column of what is resampled together
     protected: list[str] = []  # columns that a fairness check compares by
+    asked_at: str | None = None  # column of the moment at which an answer is asked for
+    known_at: dict[str, str] = {}  # input → column of the moment at which it is known
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5  # probability from which on an answer is positive
 
 
@@ -84,6 +86,18 @@ class Folders:
         folders.releases.mkdir(parents=True, exist_ok=True)
         return folders
 
+    @property
+    def quarantine(self) -> Path:
+        """Where the bytes of suspect versions lie; nothing loads them, and only this user can read them."""
+        return self.staging.with_name("quarantine")
+
+    def isolate(self, row: VersionRow) -> None:
+        """Take a version's bytes to quarantine."""
+        self.quarantine.mkdir(mode=0o700, exist_ok=True)
+        target = self.quarantine / self.version(row).name
+        shutil.rmtree(target, ignore_errors=True)  # of a registration that was not recorded
+        self.version(row).rename(target)
+
     def version(self, row: VersionRow) -> Path:
         """The folder of a version's bytes."""
         return self.staging / f"{row.model}-{row.version}"
@@ -91,6 +105,10 @@ class Folders:
     def model(self, row: VersionRow) -> Path:
         """A version's MLflow model."""
         return self.version(row) / releases.MODEL
+
+    def run(self, row: VersionRow) -> Path:
+        """The texts that a version's run logged; beside the version, for they are never released."""
+        return self.staging / f"{row.model}-{row.version}.run"
 
     def onnx(self, row: VersionRow) -> Path:
         """A version's ONNX form."""

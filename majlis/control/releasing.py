@@ -16,7 +16,7 @@ from .registration import Folders, opened
 from ..errors import Conflict
 from ..events import Notifier
 from ..governance.policy import Policy
-from ..governance.reviews import Decision
+from ..governance.reviews import Bound, Decision, counts
 from ..registry import release as releases
 from ..registry import versions
 from ..registry.release import Approval, Statement
@@ -62,6 +62,7 @@ class Releasing:
     def statement(self, row: VersionRow) -> Statement:
         """What the release says; the bytes must be those that were registered."""
         folder, now = self.folders.version(row), clock.now()
+        bound = Bound(row.digest, row.evidence, row.policy)
         if releases.digests(self.folders.model(row)) != row.digests:
             raise Conflict(f"the bytes of {row.label} are not those that were registered")
         formats = {"native": releases.MODEL}
@@ -70,7 +71,7 @@ class Releasing:
         approvals = [
             Approval(principal=review.principal, chair=review.chair, reason=review.reason, at=review.at)
             for review in row.reviews
-            if review.decision == Decision.APPROVE and not review.void
+            if review.decision == Decision.APPROVE and counts(review, bound, row.updated_at)
         ]
         automatic = Approval(
             principal=SERVICE,
@@ -100,6 +101,7 @@ class Releasing:
             ),
             evidence=row.evidence,
             lineage=row.lineage,
+            precision=str(row.formats["onnx"].get("precision", "")) if "onnx" in formats else "",
         )
 
     def record(self, statement: Statement, digest: str) -> None:

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['VERSION', 'KNOWN', 'SWITCHES', 'SHOWN', 'TRAIL_MAX', 'Found', 'logged', 'find', 'Chapter', 'data', 'commit',
-           'training', 'registration', 'checks', 'approvals', 'ending', 'releases', 'deployments', 'requests',
-           'request', 'hidden', 'Stories']
+           'training', 'registration', 'checks', 'approvals', 'decision', 'delegation', 'ending', 'releases',
+           'deployments', 'requests', 'request', 'hidden', 'Stories']
 
 # %% ../../nbs/855_control_story.ipynb #a1c0de03
 import re
@@ -28,9 +28,11 @@ from .releasing import SERVICE
 from ..data.lake import Lake
 from ..data.lineage import Lineage, Thing
 from ..errors import MajlisError, NotFound
-from ..governance.reviews import titles
+from ..governance.delegation import waiting_for
+from ..governance.reviews import Bound, missing
 from ..registry.artifacts import Tracking
-from ..registry.versions import DeploymentRow, ReleaseRow, State, VersionRow
+from ..registry.versions import DelegationRow, DeploymentRow, ReleaseRow, ReviewRow, State, VersionRow
+from ..serving.log import scan
 from ..settings import Settings
 from ..store import Store
 
@@ -61,7 +63,7 @@ def logged(folder: Path, id: str) -> pl.DataFrame:
         return pl.DataFrame()
     row_of = pl.col("id").str.contains(f"^{re.escape(id)}-[0-9]+$")  # a request with many rows
     wanted = (pl.col("id") == id) | (pl.col("trace_id") == id) | row_of
-    return pl.scan_parquet(segments, hive_partitioning=False).filter(wanted).sort("at").collect()
+    return scan(segments).filter(wanted).sort("at").collect()
 
 
 def find(session: Session, predictions: Path, id: str) -> Found:
@@ -157,17 +159,33 @@ def checks(row: VersionRow) -> Iterator[Chapter]:
 
 
 def approvals(row: VersionRow, trail: list[audit.Record]) -> Iterator[Chapter]:
-    """What people decided, what the policy decided by itself, and who has not decided yet."""
-    for review in row.reviews:
-        void = f" (void: {review.void})" if review.void else ""
-        what = f"{review.decision} as {review.chair}{void}"
-        yield Chapter("approval", what, review.at, review.principal, review.reason)
+    """What people decided and handed over, what the policy decided by itself, and who has yet to decide."""
+    steps: list[ReviewRow | DelegationRow] = [*row.reviews, *row.delegations]
+    for step in sorted(steps, key=lambda step: step.at):
+        yield decision(step) if isinstance(step, ReviewRow) else delegation(step)
     for done in trail:
         if done.action == "review.approved" and "chair" not in done.detail:
             reason = f"{done.detail.get('tier')} tier asks nobody when every check has passed"
             yield Chapter("approval", "approve by the policy", done.at, done.principal, reason)
     if row.state == State.IN_REVIEW:
-        yield Chapter("approval", f"waits for {titles(row.required)}")
+        bound = Bound(row.digest, row.evidence, row.policy)
+        empty = missing(row.required, row.reviews, bound, clock.now())
+        yield Chapter("approval", f"waits for {waiting_for(empty, row.delegations)}")
+
+
+def decision(review: ReviewRow) -> Chapter:
+    """What one person decided."""
+    void = f" (void: {review.void})" if review.void else ""
+    return Chapter(
+        "approval", f"{review.decision} as {review.chair}{void}", review.at, review.principal, review.reason
+    )
+
+
+def delegation(step: DelegationRow) -> Chapter:
+    """Who was named to decide instead."""
+    return Chapter(
+        "approval", f"{step.chair} delegated to {step.delegate}", step.at, step.principal, step.reason
+    )
 
 
 def ending(row: VersionRow, trail: list[audit.Record]) -> Iterator[Chapter]:

@@ -25,7 +25,7 @@ from feast.errors import FeatureViewNotFoundException
 from feast.types import from_feast_to_pyarrow_type
 from sqlalchemy.engine import make_url
 
-from ..errors import Invalid, MajlisError, NotFound, SettingsError
+from ..errors import Invalid, MajlisError, NotFound
 from ..settings import FeaturesSection, Settings
 
 # %% ../../nbs/200_features_store.ipynb #5d87e29a
@@ -54,18 +54,15 @@ def online_store(settings: FeaturesSection) -> dict[str, Any]:
 
 def repository(settings: FeaturesSection) -> RepoConfig:
     """Feast's configuration: registry and stores in one folder, or on the servers that settings name."""
-    if settings.offline != "duckdb":
-        raise SettingsError(
-            f"[features] offline = {settings.offline} has no reader for the lake's files",
-            remedy="Set [features] offline = duckdb.",
-        )
     return RepoConfig(
         project=PROJECT,
         provider="local",
         repo_path=settings.repo,
         # transactions: two people may apply definitions at once
         registry={"registry_type": "sql", "path": f"sqlite:///{settings.repo / 'registry.sqlite'}"},
-        offline_store={"type": "duckdb"},
+        offline_store={
+            "type": "duckdb"
+        },  # reads the lake's files where they lie, in a folder or object store
         online_store=online_store(settings),
         entity_key_serialization_version=_KEY_FORMAT,
     )

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ..errors import Invalid, SettingsError
+from ..errors import Invalid, SettingsError, faults
 
 # %% ../../nbs/550_governance_policy.ipynb #f0f646ef
 Affected = Literal["none", "employees", "customers", "public"]
@@ -103,6 +103,9 @@ class Thresholds(Strict):
     calibration_error_max: Annotated[float, Field(gt=0, le=1)]
     fairness_difference_max: Annotated[float, Field(gt=0, le=1)]
     fairness_group_rows_min: Annotated[int, Field(gt=0)]
+    slice_gap_max: Annotated[float, Field(gt=0)] = 0.2
+    advisory_severity_min: Literal["low", "medium", "high", "critical"] = "medium"
+    advisories_required: bool = False
 
 
 class Policy(Strict):
@@ -114,6 +117,7 @@ class Policy(Strict):
     rules: tuple[Rule, ...]
     thresholds: Thresholds
     trusted_modules: tuple[str, ...]  # whose classes a model's file may name
+    accepted_advisories: dict[str, Annotated[str, Field(min_length=3)]] = {}  # identifier → why it may stay
     digest: str = ""  # SHA-256 of the text it was read from
 
     @model_validator(mode="after")
@@ -143,9 +147,8 @@ def parse(text: str, source: str = "the policy", checks: tuple[str, ...] = ()) -
     except (yaml.YAMLError, TypeError) as error:
         raise SettingsError(f"{source} cannot be read: {error}") from error
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
         raise SettingsError(
-            f"{source} is not valid: {faults}", remedy="Correct it, and start again."
+            f"{source} is not valid: {faults(error.errors())}", remedy="Correct it, and start again."
         ) from error
     for name, tier in policy.tiers.items():
         if checks and (unknown := [check for check in tier.checks if check not in checks]):
@@ -168,9 +171,8 @@ def declared(facts: Mapping[str, Any]) -> Facts:
     try:
         return Facts.model_validate(facts, strict=True)
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
         raise Invalid(
-            f"The declared facts are not complete: {faults}",
+            f"The declared facts are not complete: {faults(error.errors())}",
             remedy="Give purpose (a sentence), personal_data (true or false), affected_people (none, "
             "employees, customers, public) and autonomy (advises, assists, decides).",
         ) from error

@@ -18,24 +18,13 @@ import numpy.typing as npt
 import polars as pl
 
 from ..errors import Invalid, NotFound, Unavailable
+from ..serving.log import scan, schema
 
 # %% ../../nbs/700_monitoring_predictions.ipynb #27ddab65
 Floats = npt.NDArray[np.float64]
 
 # %% ../../nbs/700_monitoring_predictions.ipynb #266691c6
-LOG: dict[str, pl.DataType | type[pl.DataType]] = {
-    "id": pl.String,
-    "at": pl.Datetime("us", "UTC"),
-    "deployment": pl.String,
-    "revision": pl.String,
-    "release": pl.String,
-    "client": pl.String,
-    "inputs": pl.String,
-    "outputs": pl.String,
-    "latency_ms": pl.Float64,
-    "trace_id": pl.String,
-    "shadow": pl.Boolean,
-}
+LOG = schema()
 
 
 def segments(
@@ -51,7 +40,7 @@ def segments(
     )  # hidden ones are being written
     if not files:
         return pl.DataFrame(schema=LOG)
-    rows = pl.scan_parquet(files, hive_partitioning=False)
+    rows = scan(files)
     if since is not None:
         rows = rows.filter(pl.col("at") >= since)
     if until is not None:

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['MOVES', 'STAGES', 'Place', 'NAME', 'State', 'Stage', 'legal', 'model_name', 'ModelRow', 'VersionRow', 'CheckRow',
-           'ReviewRow', 'ReleaseRow', 'DeploymentRow', 'RevisionRow', 'RolloutRow', 'KeyRow', 'IdempotencyRow', 'add',
-           'find', 'find_model', 'find_release', 'find_deployment', 'models', 'of_model', 'in_state', 'in_production',
-           'count', 'check_record', 'review_record', 'version_record', 'model_record', 'release_record']
+           'ReviewRow', 'DelegationRow', 'ReleaseRow', 'DeploymentRow', 'RevisionRow', 'RolloutRow', 'KeyRow',
+           'TokenRevocationRow', 'IdempotencyRow', 'add', 'find', 'find_model', 'find_release', 'find_deployment',
+           'models', 'of_model', 'in_state', 'in_production', 'count', 'check_record', 'review_record',
+           'delegation_record', 'version_record', 'brief', 'model_record', 'release_record']
 
 # %% ../../nbs/500_registry_versions.ipynb #2eac1ce7
 import re
@@ -141,6 +142,7 @@ class VersionRow(Base):
     escalated_at: Mapped[datetime | None]
     checks: Mapped[list["CheckRow"]] = relationship(order_by="CheckRow.id", cascade="all, delete-orphan")
     reviews: Mapped[list["ReviewRow"]] = relationship(order_by="ReviewRow.id")
+    delegations: Mapped[list["DelegationRow"]] = relationship(order_by="DelegationRow.id")
     releases: Mapped[list["ReleaseRow"]] = relationship(order_by="ReleaseRow.issued_at")
 
     @property
@@ -197,6 +199,19 @@ class ReviewRow(Base):
     at: Mapped[datetime]
     expires_at: Mapped[datetime]
     void: Mapped[str] = mapped_column(Text(), default="")  # why it counts no longer
+
+
+class DelegationRow(Base):
+    """A decision that one person handed to another."""
+
+    __tablename__ = "delegation"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    version_id: Mapped[int] = mapped_column(ForeignKey("model_version.id"), index=True)
+    chair: Mapped[str] = mapped_column(String(16))
+    principal: Mapped[str] = mapped_column(Text())  # who had to decide
+    delegate: Mapped[str] = mapped_column(Text())  # who was named instead
+    reason: Mapped[str] = mapped_column(Text())
+    at: Mapped[datetime]
 
 
 class ReleaseRow(Base):
@@ -272,6 +287,14 @@ class KeyRow(Base):
     principal: Mapped[str] = mapped_column(Text())
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime]
+
+
+class TokenRevocationRow(Base):
+    """Whose tokens for the gateway no longer count: all that were issued before a moment."""
+
+    __tablename__ = "token_revocation"
+    subject: Mapped[str] = mapped_column(String(255), primary_key=True)
+    before: Mapped[datetime]
 
 
 class IdempotencyRow(Base):
@@ -382,6 +405,12 @@ def review_record(row: ReviewRow) -> dict[str, Any]:
     return {name: getattr(row, name) for name in fields} | times
 
 
+def delegation_record(row: DelegationRow) -> dict[str, Any]:
+    """A delegation, for the API."""
+    fields = ("chair", "principal", "delegate", "reason")
+    return {name: getattr(row, name) for name in fields} | {"at": clock.isoformat(row.at)}
+
+
 def version_record(row: VersionRow) -> dict[str, Any]:
     """A version, for the API."""
     fields = (
@@ -404,11 +433,17 @@ def version_record(row: VersionRow) -> dict[str, Any]:
     return {name: getattr(row, name) for name in fields} | {
         "checks": [check_record(check) for check in row.checks],
         "reviews": [review_record(review) for review in row.reviews],
+        "delegations": [delegation_record(each) for each in row.delegations],
         "release": current,
         "registered_at": clock.isoformat(row.registered_at),
         "updated_at": clock.isoformat(row.updated_at),
         "due": row.due_at and clock.isoformat(row.due_at),
     }
+
+
+def brief(row: VersionRow) -> dict[str, Any]:
+    """A version in a list of them."""
+    return {name: getattr(row, name) for name in ("version", "state", "stage", "tier", "owner")}
 
 
 def model_record(row: ModelRow) -> dict[str, Any]:

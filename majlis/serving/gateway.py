@@ -24,9 +24,9 @@ import msgspec
 from ..errors import MajlisError, Unavailable
 from . import metrics
 from .log import OPEN, drain
-from .options import Limits, Options
+from .options import FeatureOptions, Limits, Options
 from .snapshot import LOCATION
-from .worker import die_with_parent
+from .inside import die_with_parent
 from ..settings import Settings, load
 
 # %% ../../nbs/670_serving_gateway.ipynb #d1bd5019
@@ -48,7 +48,21 @@ def options(settings: Settings) -> Options:
         log_flush_seconds=gateway.log_flush_seconds,
         log_queue_rows=gateway.log_queue_rows,
         processes=gateway.workers,
-        limits=Limits(answer_seconds=gateway.request_timeout_seconds, user=NOBODY),
+        token_requests_per_second=gateway.token_requests_per_second,
+        limits=Limits(
+            answer_seconds=gateway.request_timeout_seconds, user=NOBODY, environments=gateway.environments
+        ),
+        features=FeatureOptions(
+            store=settings.features.model_dump(mode="json"),
+            budget_seconds=gateway.feature_budget_seconds,
+            policy=gateway.feature_policy,
+            policies=dict(gateway.feature_policies),
+            stale_seconds=gateway.feature_stale_seconds,
+            failures=gateway.feature_failures,
+            retry_seconds=gateway.feature_retry_seconds,
+            hang_seconds=gateway.feature_hang_seconds,
+            cache_rows=gateway.feature_cache_rows,
+        ),
     )
 
 # %% ../../nbs/670_serving_gateway.ipynb #a4375bb5

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SIZE', 'OPEN', 'READY', 'DAY_SECONDS', 'Record', 'recorded', 'Spool', 'records', 'Segment', 'drain', 'segments',
-           'inputs_of', 'outputs_of']
+           'inputs_of', 'outputs_of', 'schema', 'scan']
 
 # %% ../../nbs/640_serving_log.ipynb #4f42dc7e
 import mmap
@@ -23,6 +23,7 @@ import orjson
 from .signature import Batch
 
 if TYPE_CHECKING:
+    import polars as pl
     import pyarrow as pa
 
 # %% ../../nbs/640_serving_log.ipynb #a3a22adc
@@ -44,6 +45,9 @@ class Record(msgspec.Struct, array_like=True, gc=False):
     output: bytes  # packed predictions
     dtype: str  # of the predictions; empty: texts as JSON
     shadow: bool = False
+    features: bytes = (
+        b""  # JSON, one entry a row: what was fetched for it, from when, and how; empty: nothing was
+    )
 
 
 def recorded(batch: Batch) -> tuple[list[Any], bytes]:
@@ -163,6 +167,7 @@ class Segment:
             tuple[float, str, str, str, float, str, bool]
         ] = []  # what the rows of a request share
         self.counts: list[int] = []  # rows of each request
+        self.features: list[str | None] = []
 
     def add(self, record: Record) -> None:
         """Take a record's rows apart."""
@@ -185,6 +190,8 @@ class Segment:
             )
         )
         self.counts.append(record.rows)
+        fetched = orjson.loads(record.features) if record.features else [None] * record.rows
+        self.features += [None if row is None else orjson.dumps(row).decode() for row in fetched]
 
     def table(self) -> "pa.Table":
         """The rows as Arrow."""
@@ -207,6 +214,7 @@ class Segment:
                 "latency_ms": pa.array(np.repeat(latency, self.counts), pa.float64()),
                 "trace_id": pa.array(np.repeat(trace, self.counts), pa.string()),
                 "shadow": pa.array(np.repeat(shadow, self.counts), pa.bool_()),
+                "features": pa.array(self.features, pa.string()),
             }
         )
 
@@ -278,3 +286,21 @@ def outputs_of(record: Record) -> list[Any]:
     if not record.dtype:
         return orjson.loads(record.output)  # type: ignore[no-any-return]
     return np.frombuffer(record.output, np.dtype(record.dtype)).reshape(record.rows, -1).tolist()  # type: ignore[no-any-return]
+
+# %% ../../nbs/640_serving_log.ipynb #56ff00d2
+def schema() -> "dict[str, pl.DataType]":
+    """The columns of the log."""
+    import polars as pl  # the processes that answer do without
+
+    texts = ("id", "deployment", "revision", "release", "client", "inputs", "outputs", "trace_id", "features")
+    others = {"at": pl.Datetime("us", "UTC"), "latency_ms": pl.Float64(), "shadow": pl.Boolean()}
+    order = ("id", "at", "deployment", "revision", "release", "client", "inputs", "outputs", "latency_ms")
+    kinds = dict.fromkeys(texts, pl.String()) | others
+    return {name: kinds[name] for name in (*order, "trace_id", "shadow", "features")}
+
+
+def scan(segments: list[Path]) -> "pl.LazyFrame":
+    """The rows of many segments, whichever version wrote them."""
+    import polars as pl
+
+    return pl.scan_parquet(segments, schema=schema(), missing_columns="insert", hive_partitioning=False)

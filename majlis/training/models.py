@@ -21,6 +21,7 @@ from mlflow.types import ColSpec, DataType, Schema
 from skl2onnx.sklapi import CastTransformer
 
 from ..errors import Invalid
+from ..features.sources import Sources
 from .tracking import TrackedRun
 
 # %% ../../nbs/350_training_models.ipynb #ea248045
@@ -76,6 +77,7 @@ def log_classifier(
     classifier: Any,  # a fitted scikit-learn classifier over the columns of `example`
     example: pd.DataFrame,  # a few rows
     name: str = "model",
+    features: Sources | None = None,  # where its columns come from when a caller names entities
 ) -> str:
     """Log a scikit-learn classifier to the run; the address of the logged model."""
     rows = plain_columns(example)
@@ -89,6 +91,7 @@ def log_classifier(
             signature=signature_of(rows, classifier.predict_proba(rows)),
             input_example=rows,
             conda_env=_conda(run, SKLEARN_NEEDS),
+            metadata=features.metadata() if features else None,
         )
     return str(logged.model_uri)
 
@@ -98,6 +101,8 @@ def log_graph(
     graph: Any,  # onnx.ModelProto from columns to `probabilities` [N, classes]
     example: pd.DataFrame,
     name: str = "model",
+    features: Sources | None = None,  # where its columns come from when a caller names entities
+    precision: str = "float32",  # to serve it in: float16 and int8 are smaller, and move the answers a little
 ) -> str:
     """Log an ONNX graph that takes columns; it is served without the library that trained it."""
     import onnx
@@ -115,6 +120,7 @@ def log_graph(
             signature=signature_of(rows, OnnxClassifier(path).predict(rows)),
             input_example=rows,
             conda_env=_conda(run, ONNX_NEEDS),
+            metadata=(features.metadata() if features else {}) | {"precision": precision},
         )
     return str(logged.model_uri)
 

@@ -1,8 +1,9 @@
 """What a prediction over HTTP costs here, and at mlflow, MLServer and KServe's server with the same model.
 
-Run as `python -m tests.bench.bench_serving [SECONDS]`; needs `wrk`. One boosted classifier of 30 columns.
-Majlis runs with everything on: API keys, signature, a 95/5 split, the prediction log, metrics, verified
-releases. The peers run with nothing but the model, each in an environment of its own below var/bench/.
+Run as `make bench-serving`, or `python -m tests.bench.bench_serving [SECONDS]`. The model is one boosted
+classifier of 30 columns. Majlis runs with everything on: API keys, signature, a 95/5 split, the prediction
+log, metrics, verified releases. The peers run with nothing but the model, each in an environment of its own
+below var/bench/.
 On a machine with other work, trust the CPU time per request and the ratios, not the rates.
 """
 
@@ -10,7 +11,6 @@ import json
 import os
 import pickle
 import random
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -31,11 +31,11 @@ from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import FloatTensorType
 from sklearn.ensemble import HistGradientBoostingClassifier
 
+from tests.bench.load import load
 from tests.service.gateways import ROOT, World, free_port, wait_until
 
 COLUMNS = 30
 ROWS = (1, 100)
-CONNECTIONS = 16
 START_SECONDS = 120.0
 TRUSTED = ["sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"]  # mlflow wants it said
 ENVIRONMENTS = ROOT / "var" / "bench"
@@ -256,56 +256,16 @@ def quiet() -> dict[str, str]:
 
 
 def measure(name: str, server: Server, rows: int, seconds: float, folder: Path) -> Measured:
-    """Load a server with `wrk`."""
-    body, script = folder / "body.json", folder / "post.lua"
-    body.write_text(json.dumps(server.body(rows)))
+    """Load a server with as many requests as it answers."""
     headers = server.headers | {"content-type": "application/json"}
-    answer = httpx.post(server.url, content=body.read_bytes(), headers=headers, timeout=30)
-    assert answer.status_code == 200, answer.text
-    lines = [f'wrk.headers["{key}"] = "{value}"' for key, value in headers.items()]
-    script.write_text(
-        f'wrk.method = "POST"\nwrk.body = io.open("{body}", "rb"):read("*a")\n' + "\n".join(lines)
-    )
-    before = cpu_seconds(server.process)
-    command = [
-        "wrk",
-        "-t1",
-        f"-c{CONNECTIONS}",
-        f"-d{seconds:g}s",
-        "--latency",
-        "--timeout",
-        "30s",
-        "-s",
-        script,
-        server.url,
-    ]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "Non-2xx" not in told, told
-    time.sleep(2)  # what is still to be logged belongs to the requests
-    used = cpu_seconds(server.process) - before
-    requests = int(told.partition(" requests in")[0].split()[-1])
-    rate = float(told.partition("Requests/sec:")[2].split()[0])
-    p99 = milliseconds(told.partition("99%")[2].split()[0])
-    return Measured(name, rows, rate, p99, used / requests * 1e6, server.start_seconds)
-
-
-def milliseconds(text: str) -> float:
-    """wrk's times."""
-    for unit, factor in (("us", 0.001), ("ms", 1.0), ("s", 1000.0), ("m", 60_000.0)):
-        if text.endswith(unit):
-            return float(text.removesuffix(unit)) * factor
-    raise ValueError(text)
-
-
-def cpu_seconds(process: psutil.Process) -> float:
-    """CPU time of a process and all below it."""
-    return sum(sum(member.cpu_times()[:2]) for member in (process, *process.children(recursive=True)))
+    body = json.dumps(server.body(rows)).encode()
+    told = load(server.process, server.url, headers, body, folder, seconds)
+    assert not told.failed, f"{name}: {told.failed} of {told.requests} requests failed"
+    return Measured(name, rows, told.per_second, told.p99_ms, told.cpu_us, server.start_seconds)
 
 
 def main(seconds: float = 5.0) -> None:
     """Measure everybody, print the table."""
-    if not shutil.which("wrk"):
-        sys.exit("This benchmark needs wrk, a Debian package: apt-get install wrk")
     model, measured = trained(), []
     for start in (majlis, mlflow, mlserver, kserve):
         with tempfile.TemporaryDirectory() as folder, start(model, Path(folder)) as server:

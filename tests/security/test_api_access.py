@@ -1,54 +1,33 @@
 """Every endpoint of the control plane × every role × own and foreign things: allowed or refused."""
 
-import hashlib
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
-import nbformat
 import pytest
-from nbformat.v4 import new_markdown_cell, new_notebook
-from sqlalchemy.orm import Session
-from starlette.requests import HTTPConnection
 from starlette.testclient import TestClient
 
 from majlis import audit, clock
-from majlis.access import KERNEL_SCOPES, Principal, Role, role_scopes
-from majlis.control.api import PROBLEM, create_app
+from majlis.access import Role
+from majlis.control.api import PROBLEM
 from majlis.control.service import ControlPlane
 from majlis.envelope import write_whole
-from majlis.errors import Tampered, Unauthenticated
+from majlis.errors import Tampered
 from majlis.registry import versions
-from majlis.registry.versions import DeploymentRow, ReleaseRow, RevisionRow, Stage, State
 from majlis.settings import load
+from tests.support.council import (
+    API,
+    NOTEBOOK,
+    PEOPLE,
+    REASON,
+    SHOWN,
+    Asking,
+    in_review,
+    person,
+    ruling,
+)
 
-API = "/services/majlis/api/v1"
-REASON = {"reason": "a reason that is long enough"}
-
-
-def person(name: str, *roles: Role) -> Principal:
-    groups = frozenset(role.value for role in roles)
-    return Principal(name, role_scopes(groups), groups, "session")
-
-
-def kernel(name: str, *roles: Role) -> Principal:
-    """What a notebook of that person carries, whatever their roles are."""
-    groups = frozenset(role.value for role in roles)
-    return Principal(name, role_scopes(groups) & {scope.value for scope in KERNEL_SCOPES}, groups, "token")
-
-
-PEOPLE = {
-    "amira": person("amira", Role.SCIENTIST),  # made everything here
-    "ben": person("ben", Role.SCIENTIST),
-    "engineer": person("noor", Role.ENGINEER),
-    "owner": person("omar", Role.OWNER),
-    "compliance": person("carla", Role.COMPLIANCE),
-    "admin": person("root", Role.ADMIN),
-    "kernel": kernel("noor", *Role),
-    "nothing": person("nemo"),
-}
 READERS = frozenset(PEOPLE) - {"nothing"}
 AMIRA_OR_ADMIN = frozenset({"amira", "admin"})
 DEVELOPERS = frozenset({"amira", "ben", "engineer", "kernel"})
@@ -63,12 +42,11 @@ REGISTRATION = {
         "autonomy": "advises",
     },
 }
-NOTEBOOK = nbformat.writes(new_notebook(cells=[new_markdown_cell("What the checks found")]))
 MEASUREMENT = {"id": "1", "kind": "pipeline", "subject": "flights", "cpu_seconds": 1.0}
 
 
-def ruling(chair: str) -> dict[str, str]:
-    return {"decision": "approve", "as": chair} | REASON
+def handover(chair: str, to: str) -> dict[str, str]:
+    return {"as": chair, "to": to} | REASON
 
 
 # method, path, body, who is let in; everybody else must be refused
@@ -77,6 +55,7 @@ TABLE: list[tuple[str, str, Any, frozenset[str]]] = [
     ("GET", "/health", None, frozenset(PEOPLE)),
     ("GET", "/models", None, READERS),
     ("GET", "/models/flights", None, READERS),
+    ("GET", "/models/flights/versions", None, READERS),
     ("GET", "/models/flights/versions/1", None, READERS),
     ("GET", "/models/flights/versions/1/card", None, READERS),
     ("GET", "/models/flights/versions/1/review", None, READERS),
@@ -85,6 +64,9 @@ TABLE: list[tuple[str, str, Any, frozenset[str]]] = [
     ("POST", "/models/flights/versions/1/reviews", ruling("review"), frozenset({"engineer"})),
     ("POST", "/models/flights/versions/1/reviews", ruling("own"), frozenset({"owner"})),
     ("POST", "/models/flights/versions/1/reviews", ruling("comply"), frozenset({"compliance"})),
+    ("POST", "/models/flights/versions/1/delegations", handover("review", "lina"), frozenset({"engineer"})),
+    ("POST", "/models/flights/versions/1/delegations", handover("own", "odd"), frozenset({"owner"})),
+    ("POST", "/models/flights/versions/1/delegations", handover("comply", "dora"), frozenset({"compliance"})),
     ("POST", "/models/flights/versions/1/withdraw", REASON, frozenset({"amira"})),
     ("GET", "/reviews", None, READERS),
     ("GET", "/releases/flights-2", None, READERS),
@@ -94,6 +76,8 @@ TABLE: list[tuple[str, str, Any, frozenset[str]]] = [
     ("PUT", "/deployments/live", {"release": "flights-2"}, AMIRA_OR_ADMIN),
     ("POST", "/deployments/live/rollback", REASON, AMIRA_OR_ADMIN),
     ("PUT", "/deployments/live", {"release": "flights-2", "strategy": "canary"}, AMIRA_OR_ADMIN),
+    ("GET", "/deployments/live/preview?model=flights&version=2", None, READERS),
+    ("GET", "/deployments/live/traffic", None, READERS),
     ("GET", "/deployments/live/rollout", None, READERS),
     ("POST", "/deployments/live/rollout/promote", REASON, AMIRA_OR_ADMIN),
     ("POST", "/deployments/live/rollout/abort", REASON, AMIRA_OR_ADMIN),
@@ -109,99 +93,9 @@ TABLE: list[tuple[str, str, Any, frozenset[str]]] = [
 ]
 
 
-class Asking:
-    """An identity that a test sets; nothing in a request can."""
-
-    who: Principal | None = None
-
-    async def principal(self, request: HTTPConnection) -> Principal:
-        if self.who is None:
-            raise Unauthenticated("nobody is known to be calling")
-        return self.who
-
-
-@pytest.fixture(scope="module")
-def control(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    home = tmp_path_factory.mktemp("home")
-    made = ControlPlane(load(environ={"MAJLIS_WORKBENCH_HOME": str(home)})).open()
-    yield made
-    made.close()
-
-
-def columns(**changes: Any) -> dict[str, Any]:
-    return {
-        "makers": ["amira"],
-        "model_uri": "models:/m-1",
-        "run_id": "r",
-        "digest": "0" * 64,
-        "digests": {},
-        "signature": {"inputs": [], "outputs": []},
-        "flavours": [],
-        "facts": REGISTRATION["facts"],
-        "lineage": {"tables": [], "feature_views": [], "personal_columns": []},
-        "evaluation": REGISTRATION["evaluation"],
-        "claimed": {},
-        "tier": "high",
-        "required": ["review", "own", "comply"],
-    } | changes
-
-
-def in_review(control: ControlPlane, session: Session, **changes: Any) -> None:
-    """Amira's model, its first version documented and waiting for people."""
-    write_whole(control.evidence.path("flights", 1), NOTEBOOK)
-    digest = hashlib.sha256(NOTEBOOK.encode()).hexdigest()
-    waiting = columns(state=State.IN_REVIEW.value, evidence=digest, **changes)
-    versions.add(session, "flights", 1, "amira", **waiting)
-
-
-@pytest.fixture
-def things(control: ControlPlane) -> None:
-    """Amira's model with a version in review and a released one that is deployed; nothing else happened."""
-    now = clock.now()
-    with control.store.session() as session:
-        for table in (
-            "revision",
-            "rollout",
-            "api_key",
-            "deployment",
-            "release",
-            "review",
-            "check_result",
-            "model_version",
-        ):
-            session.connection().exec_driver_sql(f'DELETE FROM "{table}"')
-        session.connection().exec_driver_sql("DELETE FROM registered_model")
-        in_review(control, session)
-        released = versions.add(
-            session,
-            "flights",
-            2,
-            "amira",
-            **columns(state=State.RELEASED.value, stage=Stage.PRODUCTION.value),
-        )
-        later = now + timedelta(days=1)
-        released.releases.append(ReleaseRow(id="flights-2", digest="", issued_at=now, expires_at=later))
-        session.flush()
-        live = DeploymentRow(name="live", model="flights", created_by="amira", created_at=now, updated_at=now)
-        live.revisions = [
-            RevisionRow(number=n, release="flights-2", weight=n - 1.0, created_by="amira", created_at=now)
-            for n in (1, 2)
-        ]
-        session.add(live)
-
-
-@pytest.fixture
-def identity() -> Asking:
-    return Asking()
-
-
-@pytest.fixture
-def http(control: ControlPlane, identity: Asking) -> TestClient:
-    return TestClient(create_app(control, identity), base_url="http://majlis", raise_server_exceptions=False)
-
-
 def call(http: TestClient, method: str, path: str, body: Any) -> httpx.Response:
-    return http.request(method, f"{API}{path}", json=body)
+    headers = {"If-Match": "*"} if method == "DELETE" else {}  # it is required there
+    return http.request(method, f"{API}{path}", json=body, headers=headers)
 
 
 @pytest.mark.parametrize("who", PEOPLE)
@@ -252,7 +146,9 @@ NAMES = {"flights", "live", "flights-2", "1"}
 
 def shape(path: str) -> str:
     """A path with its parameters left out."""
-    return "/".join("*" if part in NAMES or part.startswith("{") else part for part in path.split("/"))
+    return "/".join(
+        "*" if part in NAMES or part.startswith("{") else part for part in path.partition("?")[0].split("/")
+    )
 
 
 @pytest.mark.parametrize(("method", "path", "body", "allowed"), TABLE)
@@ -320,13 +216,11 @@ def test_pages_offer_a_decision_only_to_who_may_decide(
         assert (f'action="{page}/decide"' in answer.text) is offered, who
         assert answer.headers["x-frame-options"] == "DENY" and "<script" not in answer.text
     identity.who = PEOPLE["ben"]
-    record = control.version(PEOPLE["engineer"], "flights", 1)
-    shown = {name: record[name] for name in ("digest", "evidence", "policy")}
-    form = {"decision": "approve", "chair": "review"} | REASON | shown
+    form = {"decision": "approve", "chair": "review"} | REASON | SHOWN
     assert http.post(f"{page}/decide", data=form).status_code == 403
     identity.who = PEOPLE["engineer"]
-    for name in shown:
-        assert http.post(f"{page}/decide", data=form | {name: "1" * 64}).status_code == 409, name
+    for name in SHOWN:
+        assert http.post(f"{page}/decide", data=form | {name: "2" * 64}).status_code == 409, name
     assert http.post(f"{page}/decide", data=form, follow_redirects=False).status_code == 303
     assert REASON["reason"] in http.get(page).text
 
@@ -408,7 +302,9 @@ def test_another_policy_voids_what_was_approved_under_the_old_one(tmp_path: Path
     with control.store.session() as session:
         in_review(control, session, policy=policy)
     who = PEOPLE["engineer"]
-    given = control.decide(who, "flights", 1, "review", "approve", REASON["reason"])
+    given = control.council.decide(
+        who, "flights", 1, "review", "approve", REASON["reason"], SHOWN | {"policy": policy}
+    )
     assert given["reviews"][0]["void"] == ""
     control.close()
 

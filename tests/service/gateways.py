@@ -10,16 +10,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
+import yaml
 from onnx import TensorProto, helper
 
 from majlis import clock
 from majlis.registry.release import ONNX, Statement, digests, keypair, sign, write
-from majlis.serving.snapshot import LOCATION, Deployment, Key, Revision, Snapshot, publish
+from majlis.serving.snapshot import LOCATION, Deployment, Key, Revision, Snapshot, TokenKey, publish
 
 ROOT = Path(__file__).parents[2]
 
@@ -72,6 +73,32 @@ def failing() -> bytes:
     return content
 
 
+def heavy(size: int = 800) -> bytes:
+    """An ONNX model that answers what `linear(2.0)` does, after multiplying large matrices."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("ReduceMax", ["table"], ["largest"], keepdims=0),
+            helper.make_node("Expand", ["largest", "shape"], ["matrix"]),
+            helper.make_node("MatMul", ["matrix", "matrix"], ["product"]),
+            helper.make_node("ReduceMax", ["product"], ["peak"], keepdims=0),
+            helper.make_node("Mul", ["peak", "zero"], ["nothing"]),
+            helper.make_node("MatMul", ["table", "weights"], ["doubled"]),
+            helper.make_node("Add", ["doubled", "nothing"], ["predictions"]),
+        ],
+        "heavy",
+        [helper.make_tensor_value_info("table", TensorProto.FLOAT, [None, 1])],
+        [helper.make_tensor_value_info("predictions", TensorProto.FLOAT, [None, 1])],
+        [
+            helper.make_tensor("shape", TensorProto.INT64, [2], [size, size]),
+            helper.make_tensor("zero", TensorProto.FLOAT, [], [0.0]),
+            helper.make_tensor("weights", TensorProto.FLOAT, [1, 1], [2.0]),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    content: bytes = model.SerializeToString()
+    return content
+
+
 class World:
     """A home with keys and releases, and the snapshot that a gateway reads."""
 
@@ -82,9 +109,12 @@ class World:
         keypair(self.private, self.public)
         self.serial = 0
         self.settings = settings
+        self.variables: dict[str, str] = {}  # more of the gateway's environment
         self.key = f"mjl_{secrets.token_urlsafe(32)}"
         self.deployments: dict[str, Deployment] = {}
         self.revoked: tuple[str, ...] = ()
+        self.token_keys: tuple[TokenKey, ...] = ()
+        self.tokens_revoked: dict[str, datetime] = {}
         self.keys: list[Key] = [self.make_key(self.key, "tester", ("adder",))]
 
     @property
@@ -115,19 +145,24 @@ class World:
         inputs: list[dict[str, Any]] | None = None,
         seconds: float = 3600,
         native: Callable[[Path], None] | None = None,
+        ballast: int = 0,
+        metadata: dict[str, Any] | None = None,
     ) -> Path:
-        """Make and sign a release: ONNX, or whatever `native` writes as an MLflow model."""
+        """Make and sign a release: ONNX, or what `native` writes as an MLflow model; `ballast` bytes more."""
         folder = self.folder(name)
         (folder / "model").mkdir(parents=True)
         formats = {"native": "model"}
         if native is None:
             (folder / ONNX).parent.mkdir()
             (folder / ONNX).write_bytes(content or linear(2.0))
-            (folder / "model" / "MLmodel").write_text("flavors: {}\n")
+            described = {"flavors": {}} | ({"metadata": metadata} if metadata else {})
+            (folder / "model" / "MLmodel").write_text(yaml.safe_dump(described))
             formats["onnx"] = ONNX
         else:
             (folder / "model").rmdir()
             native(folder / "model")
+        if ballast:
+            (folder / "model" / "ballast.bin").write_bytes(os.urandom(ballast))
         now = clock.now()
         model, _, version = name.rpartition("-")
         statement = Statement(
@@ -182,6 +217,8 @@ class World:
             deployments=self.deployments,
             keys=tuple(self.keys),
             revoked=self.revoked,
+            token_keys=self.token_keys,
+            tokens_revoked=self.tokens_revoked,
         )
         publish(self.home / LOCATION, told, self.private)
 
@@ -196,6 +233,7 @@ class World:
             "MAJLIS_GATEWAY_SNAPSHOT_POLL_SECONDS": "0.05",
             "MAJLIS_GATEWAY_LOG_FLUSH_SECONDS": "0.2",
             **{f"MAJLIS_GATEWAY_{name.upper()}": str(value) for name, value in self.settings.items()},
+            **self.variables,
         }
         with (self.home / "gateway.log").open("ab") as log:
             process = subprocess.Popen(

@@ -1,35 +1,31 @@
 """A canary that the control plane drives on a real gateway: promoted, taken back, resumed after a kill."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
-import threading
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 
 from majlis import clock
-from majlis.access import local_principal
-from majlis.client import Api, Deployment, Embedded, Workbench
-from majlis.control.api import create_app
-from majlis.control.identity import LocalIdentity
-from majlis.control.service import ControlPlane
 from majlis.errors import Conflict, Invalid, NotFound, Unavailable
-from majlis.registry import versions
 from majlis.registry.release import ONNX
-from majlis.registry.versions import ReleaseRow, Stage, State
 from majlis.serving import snapshot
 from majlis.serving.rollout import Phase, advance
-from majlis.settings import Settings, load
+from majlis.settings import load
 from tests.service.gateways import ROOT, World, failing, linear, wait_until
+from tests.service.planes import (
+    asked,
+    command,
+    control,
+    environment,
+    over,
+    released,
+    shares,
+    state,
+    trail,
+)
 
 STEPS = [10, 50, 100]
 CONTROLLER = """
@@ -45,105 +41,6 @@ signal.pause()
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return World(tmp_path)
-
-
-def environment(world: World, **rollout: object) -> dict[str, str]:
-    """Settings of a control plane that moves on as soon as there is some evidence."""
-    hasty = {"pause_seconds": 0.2, "requests": 20, "poll_seconds": 0.1, "slow_seconds": 10} | rollout
-    return {
-        "MAJLIS_SETTINGS": str(ROOT / "settings.ini"),
-        "MAJLIS_WORKBENCH_HOME": str(world.home),
-        "MAJLIS_GATEWAY_PORT": str(world.port),
-        "MAJLIS_GATEWAY_SNAPSHOT_POLL_SECONDS": "0.05",
-        **{f"MAJLIS_ROLLOUT_{name.upper()}": str(value) for name, value in hasty.items()},
-    }
-
-
-@contextmanager
-def control(world: World, **rollout: object) -> Iterator[tuple[ControlPlane, Workbench]]:
-    """A control plane in this process, and a client of its API."""
-    settings: Settings = load(environ=environment(world, **rollout))
-    plane = ControlPlane(settings).open()
-    app = create_app(plane, LocalIdentity(local_principal("amira")))
-    http = httpx.Client(transport=Embedded(lambda: app), base_url="http://majlis/services/majlis/api/v1/")
-    try:
-        with Workbench(Api(http, "the test"), settings) as wb:
-            yield plane, wb
-    finally:
-        plane.close()
-
-
-def released(plane: ControlPlane, world: World, number: int, model: bytes) -> None:
-    """A signed release of `flights`, as the control plane records it."""
-    world.release(f"flights-{number}", model)
-    nothing: dict[str, Any] = {"digests": {}, "signature": {}, "facts": {}, "lineage": {}, "evaluation": {}}
-    texts = {"model_uri": "models:/m-1", "run_id": "r", "digest": "0" * 64}
-    with plane.store.session() as session:
-        row = versions.add(
-            session, "flights", number, "amira", makers=["amira"], flavours=[], claimed={}, **nothing, **texts
-        )
-        row.state, row.stage = State.RELEASED.value, Stage.STAGING.value
-        later = clock.now() + timedelta(hours=1)
-        row.releases.append(
-            ReleaseRow(id=f"flights-{number}", digest="", issued_at=clock.now(), expires_at=later)
-        )
-
-
-@contextmanager
-def asked(world: World, key: str) -> Iterator[Counter[tuple[int, str]]]:
-    """A light load while the block runs: the answers by status and revision."""
-    answers: Counter[tuple[int, str]] = Counter()
-    done = threading.Event()
-    body = {"inputs": [{"name": "x", "shape": [1, 1], "datatype": "FP64", "data": [1]}]}
-
-    def ask() -> None:
-        with httpx.Client(headers={"authorization": f"Bearer {key}"}, timeout=20) as client:
-            while not done.is_set():
-                answer = client.post(f"{world.url}/v2/models/flights/infer", json=body)
-                answers[answer.status_code, answer.headers.get("x-revision", "")] += 1
-
-    caller = threading.Thread(target=ask)
-    caller.start()
-    try:
-        yield answers
-    finally:
-        done.set()
-        caller.join()
-
-
-def state(deployment: Deployment) -> dict[str, Any]:
-    """The deployment's rollout; there is one."""
-    found = deployment.rollout
-    assert found is not None
-    return found
-
-
-def over(deployment: Deployment) -> bool:
-    """Whether the newest rollout has ended."""
-    return bool(state(deployment)["phase"] != "running")
-
-
-def trail(wb: Workbench) -> list[tuple[str, str, int]]:
-    """Who did what to the rollout, and the share that followed."""
-    records = [record for record in wb.audit(subject="flights") if record["action"].startswith("rollout.")]
-    return [(record["principal"], record["action"], record["detail"]["percent"]) for record in records]
-
-
-def shares(deployment: Deployment) -> dict[str, float]:
-    """The traffic's shares by revision."""
-    return {str(row["name"]): float(row["weight"]) for row in deployment.refresh().revisions}
-
-
-def command(world: World, *arguments: str) -> dict[str, Any]:
-    """What `majlis rollout` prints; Invalid with its complaint when it ends badly."""
-    run = [sys.executable, "-c", "from majlis.cli import main; main()", "rollout", *arguments, "--json"]
-    environ = {"PATH": os.environ["PATH"], **environment(world)}
-    done = subprocess.run(run, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60)
-    if done.returncode:
-        raise Invalid(done.stderr)
-    [record] = json.loads(done.stdout)
-    found: dict[str, Any] = record
-    return found
 
 
 PASSED = [
@@ -196,6 +93,14 @@ def test_a_failing_release_is_taken_back_and_the_trail_says_why(world: World) ->
         last = wb.audit(subject="flights", action="rollout.rolled_back")[-1]
         assert last["principal"] == "majlis" and "2 fails 100.00% of its requests" in last["detail"]["reason"]
         assert wb.version("flights", 2).stage == "Archived"
+        replayed = command(world, "rehearse")
+        [incident] = replayed["incidents"]
+        assert incident["name"] == "flights-2" and "2 fails 100.00%" in incident["reason"]
+        assert incident["fires_after_seconds"] is not None
+        lax = world.home / "lax.ini"
+        lax.write_text("[rollout]\nfailures = 1\ndrift = 1\nslow = 1\n")
+        [again] = command(world, "rehearse", "--rule", str(lax))["incidents"]
+        assert again["fires_after_seconds"] is None
 
 
 @pytest.mark.timeout(180)

@@ -1,6 +1,9 @@
 """Models that are code: they run in a process of their own, and what they do there stays there."""
 
 import os
+import subprocess
+import sys
+import sysconfig
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +13,7 @@ import mlflow.pyfunc
 import psutil
 import pytest
 
+from majlis.serving.environments import wanted
 from tests.service.gateways import World, linear, wait_until
 
 MODEL = '''
@@ -103,6 +107,16 @@ def test_a_crash_is_answered_and_repaired(world: World) -> None:
     wait_until(lambda: world.ask(1.0, name="python").status_code == 200, 60)
 
 
+def test_a_process_killed_while_nobody_asks_is_replaced_at_once(world: World) -> None:
+    """Whoever asks next waits for the new process; nobody is refused, and nothing hangs."""
+    assert world.ask(1.0, name="python").status_code == 200
+    (killed,) = model_processes(world)
+    killed.kill()
+    (successor,) = wait_until(lambda: [p for p in model_processes(world) if p.pid != killed.pid], 10)
+    assert world.ask(1.0, name="python").status_code == 200
+    assert successor.is_running()
+
+
 def test_a_hang_is_killed_while_the_others_are_served(world: World) -> None:
     begun = time.monotonic()
     with ThreadPoolExecutor(1) as pool:
@@ -115,16 +129,64 @@ def test_a_hang_is_killed_while_the_others_are_served(world: World) -> None:
     wait_until(lambda: world.ask(1.0, name="python").status_code == 200, 60)
 
 
-def test_the_process_goes_with_its_revision(world: World) -> None:
-    def workers() -> list[int]:
-        return [
-            p.pid
-            for p in psutil.process_iter(["cmdline"])
-            if f"{world.home}/releases/pyfunc-1/model" in (p.info["cmdline"] or [])
-        ]
+def model_processes(world: World) -> list[psutil.Process]:
+    """The processes that hold the Python model."""
+    folder = f"{world.home}/releases/pyfunc-1/model"
+    return [p for p in psutil.process_iter(["cmdline"]) if folder in (p.info["cmdline"] or [])]
 
-    assert len(workers()) == 1
+
+def test_the_process_goes_with_its_revision(world: World) -> None:
+    assert len(model_processes(world)) == 1
     world.deploy("python", double_1=1)
     world.synced()
-    wait_until(lambda: not workers())
+    wait_until(lambda: not model_processes(world))
     assert world.ask(1.0, name="python").status_code == 200
+
+
+OTHER = '''
+import mlflow
+import pandas as pd
+import tinydep
+
+
+class Says(mlflow.pyfunc.PythonModel):
+    """Multiplies by what another release of a package says."""
+
+    def predict(self, context, model_input: pd.DataFrame, params=None):
+        return [[value * tinydep.FACTOR] for value in model_input["x"]]
+
+
+mlflow.models.set_model(Says())
+'''
+
+
+def test_a_model_runs_on_its_own_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gateway has tinydep 1, the model asked for tinydep 2, and somebody built that environment."""
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "tinydep.py").write_text("FACTOR = 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "one"))
+    source = tmp_path / "model.py"
+    source.write_text(OTHER)
+    world = World(tmp_path)
+    folder = world.release(
+        "other-1",
+        native=lambda folder: mlflow.pyfunc.save_model(
+            folder, python_model=source, pip_requirements=["tinydep==2", f"mlflow=={mlflow.__version__}"]
+        ),
+    )
+    asked = wanted(folder / "model")
+    environment = tmp_path / "environments" / asked.name
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+    [packages] = environment.glob("lib/python*/site-packages")
+    (packages / "tinydep.py").write_text("FACTOR = 2\n")
+    (packages / "workbench.pth").write_text(sysconfig.get_path("purelib") + "\n")  # for all the rest
+    world.deploy("adder", other_1=1)
+    with world.gateway():
+        [revision] = world.synced()["deployments"]["adder"]["revisions"]
+        assert "tinydep is missing" in revision["reason"], "it was not built to the end, so it is not used"
+    (environment / "complete").touch()
+    with world.gateway():
+        [revision] = world.synced()["deployments"]["adder"]["revisions"]
+        assert revision.get("ready"), revision
+        assert revision["environment"] == asked.name
+        assert world.ask(21.0).json()["outputs"][0]["data"] == [42.0]

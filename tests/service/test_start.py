@@ -139,7 +139,7 @@ def test_the_first_model_is_released_and_served(people: People, first_model: dic
         version = client.get(f"{API}/models/first-model-scientist/versions/1").json()
         deployment = client.get(f"{API}/deployments/first-model-scientist").json()
     assert (version["state"], version["tier"], version["owner"]) == ("released", "low", "scientist")
-    assert {check["verdict"] for check in version["checks"]} == {"passed"}
+    assert {check["verdict"] for check in version["checks"]} <= {"passed", "skipped"}
     assert deployment["ready"] and deployment["model"] == "first-model-scientist"
 
 

@@ -15,8 +15,9 @@ from sklearn.metrics import average_precision_score, mean_squared_error
 from sklearn.tree import DecisionTreeClassifier
 
 from majlis.governance.behaviour import EVERY, differences
-from majlis.governance.checks import Limits, Subject, incompatible
+from majlis.governance.checks import Limits, Subject, code, code_digest
 from majlis.governance.scan import scan
+from majlis.governance.signature import WIDENING, incompatible
 from majlis.registry.artifacts import Description
 
 LIMITS = Limits(bootstrap_resamples=50, latency_requests=10)
@@ -41,6 +42,7 @@ def subject(tmp_path: Path) -> Subject:
     rows = pd.DataFrame({"wind": rng.normal(0, 4, 1500), "sex": rng.choice(["f", "m"], 1500)})
     labels = (rng.random(1500) < logistic(rows)[:, 1]).astype(int)
     (tmp_path / "MLmodel").write_text("flavors: {python_function: {loader_module: mlflow.sklearn}}\n")
+    (tmp_path / "requirements.txt").write_text("numpy==2.3.0\n")
     return Subject(tmp_path, described(column("wind")), logistic, rows, labels, limits=LIMITS)
 
 
@@ -51,7 +53,8 @@ def verdict(name: str, subject: Subject, **changes: Any) -> tuple[str, str]:
 
 def test_an_honest_model_passes_everything(subject: Subject) -> None:
     found = {name: check(subject) for name, check in EVERY.items()}
-    assert {name: check.verdict for name, check in found.items()} == dict.fromkeys(EVERY, "passed"), found
+    expected = dict.fromkeys(EVERY, "passed") | {"dependencies": "skipped"}  # there is no list of advisories
+    assert {name: check.verdict for name, check in found.items()} == expected, found
     assert all(check.seconds > 0 and len(check.code_digest) == 64 for check in found.values())
 
 
@@ -87,8 +90,7 @@ def test_numbers_and_classes_have_metrics_too(subject: Subject) -> None:
     )
     state, _ = verdict("better_than_baseline", subject, labels=hours, predict=lambda f: np.zeros(len(f)))
     assert state == "failed"
-    for name in ("leakage", "calibration", "fairness"):
-        assert EVERY[name](dataclasses.replace(subject, labels=hours, predict=double)).evidence["skipped"]
+    assert verdict("calibration", subject, labels=hours, predict=double)[0] == "skipped"
 
 
 @pytest.mark.parametrize(
@@ -114,19 +116,118 @@ def test_one_answer_for_everything_is_worth_nothing(subject: Subject) -> None:
         assert EVERY["better_than_baseline"](constant).verdict in ("failed", "error")
 
 
+GUST = column("gust")
+
+
+def tensor(name: str, dtype: str, *shape: int) -> dict[str, Any]:
+    return {"name": name, "type": "tensor", "tensor-spec": {"dtype": dtype, "shape": [*shape]}}
+
+
 @pytest.mark.parametrize(
-    ("after", "fault"),
+    ("before", "after", "fault"),
     [
-        ([column("wind"), column("gust", required=False)], ""),
-        ([column("wind", required=False)], ""),
-        ([column("wind"), column("gust")], "gust is new and required"),
-        ([column("wind", "string")], "wind was double and is string"),
-        ([column("wind", "integer")], "wind was double and is integer"),
-        ([], ""),
+        ([column("wind")], [column("wind"), column("gust", required=False)], ""),
+        ([column("wind")], [column("wind"), GUST], "gust is new and required"),
+        ([column("wind"), GUST], [column("wind")], "gust was an input and is none"),
+        ([column("wind")], [], "wind was an input and is none"),
+        ([column("wind")], [column("wind", required=False)], ""),
+        ([column("wind", required=False)], [column("wind")], "wind was optional and is required"),
+        ([column("wind"), GUST], [GUST, column("wind")], ""),
+        ([tensor("x", "float32", -1, 8)], [tensor("x", "float32", -1, 8)], ""),
+        ([tensor("x", "float32", -1, 8)], [tensor("x", "float32", -1, -1)], ""),
+        (
+            [tensor("x", "float32", -1, -1)],
+            [tensor("x", "float32", -1, 8)],
+            "x was tensor float32 [-1, -1] and is tensor float32 [-1, 8]",
+        ),
+        (
+            [tensor("x", "float32", -1, 8)],
+            [tensor("x", "float64", -1, 8)],
+            "x was tensor float32 [-1, 8] and is tensor float64 [-1, 8]",
+        ),
+        (
+            [tensor("x", "float32", -1, 8)],
+            [column("x", "float")],
+            "x was tensor float32 [-1, 8] and is float",
+        ),
     ],
 )
-def test_compatibility_with_what_is_served(after: list[dict[str, Any]], fault: str) -> None:
-    assert "; ".join(incompatible(described(column("wind")), described(*after))) == fault
+def test_compatibility_with_what_is_served(
+    before: list[dict[str, Any]], after: list[dict[str, Any]], fault: str
+) -> None:
+    assert "; ".join(incompatible(described(*before), described(*after))) == fault
+
+
+KINDS = ("boolean", "integer", "long", "float", "double", "string", "datetime", "binary")
+
+
+@pytest.mark.parametrize("old", KINDS)
+@pytest.mark.parametrize("new", KINDS)
+def test_types_may_only_widen(old: str, new: str) -> None:
+    faults = incompatible(described(column("x", old)), described(column("x", new)))
+    assert faults == ([] if old == new or (old, new) in WIDENING else [f"x was {old} and is {new}"])
+
+
+@pytest.mark.parametrize(("old", "new"), sorted(WIDENING))
+def test_the_gateway_takes_what_the_rules_call_wider(old: str, new: str) -> None:
+    """Whatever a caller could send to the old column goes through the signature of the new one."""
+    from majlis.serving.signature import KINDS as SERVED
+
+    before, after = SERVED[old], SERVED[new]
+    assert before.v2 in after.accepts and before.python <= after.python
+    assert not after.high or (after.low <= before.low and before.high <= after.high)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "fault"),
+    [
+        ([{"type": "double"}, {"type": "long"}], ""),
+        ([], "the answer 0 is gone"),
+        ([{"type": "float"}], "the answer 0 was double and is float"),
+        ([{"type": "double", "name": "p"}], "the answer 0 is gone"),
+    ],
+)
+def test_answers_stay(outputs: list[dict[str, Any]], fault: str) -> None:
+    wind = column("wind")
+    after = dataclasses.replace(described(wind), signature={"inputs": [wind], "outputs": outputs})
+    assert "; ".join(incompatible(described(wind), after)) == fault
+
+
+def with_example(subject: Subject, frame: pd.DataFrame) -> Subject:
+    """The subject, logged with an example as MLflow keeps it."""
+    signature = (
+        'signature: {inputs: \'[{"name": "wind", "type": "double"}]\', outputs: \'[{"type": "double"}]\'}'
+    )
+    info = "{artifact_path: example.json, type: dataframe, pandas_orient: split}"
+    (subject.folder / "MLmodel").write_text(f"flavors: {{}}\n{signature}\nsaved_input_example_info: {info}\n")
+    (subject.folder / "example.json").write_text(frame.to_json(orient="split"))
+    described = dataclasses.replace(subject.description, example="example.json")
+    return dataclasses.replace(subject, description=described)
+
+
+def test_the_example_is_answered_as_it_is_and_through_json(subject: Subject) -> None:
+    example = pd.DataFrame({"wind": [1 / 3, 1e-7]})
+    found = EVERY["signature"](with_example(subject, example))
+    assert (found.verdict, found.evidence["example"]) == ("passed", "2 rows")
+    assert EVERY["signature"](subject).evidence["example"] == "none was logged"
+
+
+def test_an_example_that_is_not_answered_fails(subject: Subject) -> None:
+    state, reason = verdict("signature", with_example(subject, pd.DataFrame({"gust": [1.0]})))
+    assert (state, reason) == ("failed", "the example that was logged lacks wind")
+    logged = with_example(subject, pd.DataFrame({"wind": [0.125, 2.0]}))
+    calls: list[int] = []
+
+    def forgetful(frame: pd.DataFrame) -> np.ndarray[Any, Any]:
+        calls.append(len(frame))
+        return logistic(frame) + (0.1 if calls.count(2) > 1 else 0.0)
+
+    state, reason = verdict("signature", logged, predict=forgetful)
+    assert state == "failed" and "after JSON" in reason
+    state, reason = verdict(
+        "signature", logged, predict=lambda f: logistic(f)[: max(1, len(f) - (len(f) == 2))]
+    )
+    assert (state, reason) == ("failed", "the example has 2 rows and 1 answers came")
 
 
 def test_slow_models_fail_latency(subject: Subject) -> None:
@@ -164,6 +265,84 @@ def test_fairness_by_declared_attribute_and_small_groups(subject: Subject) -> No
     few = subject.rows.assign(sex=np.where(np.arange(1500) < 20, "x", subject.rows.sex))
     assert verdict("fairness", subject, rows=few) == ("passed", "too small to judge: sex x (20 rows)")
     assert verdict("fairness", subject, protected=("caste",))[0] == "failed"
+
+
+def test_slices_are_compared_by_quality(subject: Subject) -> None:
+    """Groups that get a positive answer equally often, and a right one unequally often."""
+    rng = np.random.default_rng(4)
+    group, labels = rng.choice(["a", "b"], 1500), rng.integers(0, 2, 1500)
+    guess = np.where(group == "a", labels, rng.integers(0, 2, 1500)).astype(float)
+    rows = pd.DataFrame({"wind": guess, "region": group})
+    lenient = Limits(bootstrap_resamples=50, fairness_difference_max=1.0)
+    unequal = dataclasses.replace(
+        subject,
+        rows=rows,
+        labels=labels,
+        predict=lambda f: f.wind.to_numpy(),
+        protected=("region",),
+        limits=lenient,
+    )
+    found = EVERY["fairness"](unequal)
+    value, low, high = found.evidence["attributes"]["region"]["slice_gap"]
+    assert found.verdict == "failed" and "in accuracy" in found.reason
+    assert low < value < high and value == pytest.approx(0.5, abs=0.06)
+    wide = Limits(bootstrap_resamples=50, fairness_difference_max=1.0, slice_gap_max=0.7)
+    assert EVERY["fairness"](dataclasses.replace(unequal, limits=wide)).verdict == "passed"
+
+
+def test_slices_of_numbers_are_compared_by_their_error(subject: Subject) -> None:
+    rng = np.random.default_rng(5)
+    group, wind = rng.choice(["a", "b"], 1500), rng.normal(0, 4, 1500)
+    hours = wind + rng.normal(0, 1, 1500) * np.where(group == "a", 1, 3)
+    rows = pd.DataFrame({"wind": wind, "sex": group})
+    numbers = dataclasses.replace(subject, rows=rows, labels=hours, predict=lambda f: f.wind.to_numpy())
+    found = EVERY["fairness"](numbers)
+    assert found.verdict == "failed" and found.reason.endswith("in rmse")
+    alike = dataclasses.replace(numbers, labels=wind + rng.normal(0, 1, 1500))
+    assert EVERY["fairness"](alike).verdict == "passed"
+
+
+HOUR = pd.Timedelta(hours=1)
+
+
+@pytest.mark.parametrize("late_rows", [0, 1])
+def test_what_is_known_too_late_is_a_leak(subject: Subject, late_rows: int) -> None:
+    asked = pd.Series(pd.date_range("2026-01-01", periods=1500, freq="h", tz="UTC"))
+    measured = asked - HOUR
+    measured[:late_rows] += 2 * HOUR
+    rows = subject.rows.assign(asked=asked, measured=measured)
+    found = EVERY["leakage"](
+        dataclasses.replace(subject, rows=rows, asked_at="asked", known_at={"wind": "measured"})
+    )
+    if late_rows:
+        assert found.reason == "wind is not known in time: measured is after asked in 1 of 1500 rows"
+    assert found.verdict == ("failed" if late_rows else "passed")
+
+
+def test_an_input_that_is_a_moment_is_known_then(subject: Subject) -> None:
+    asked = pd.Series(pd.date_range("2026-01-01", periods=1500, freq="h", tz="UTC"))
+    rows = subject.rows.assign(asked=asked, landed=asked + HOUR)
+    signature = described(column("wind"), column("landed", "datetime"))
+    state, reason = verdict("leakage", subject, rows=rows, description=signature, asked_at="asked")
+    assert state == "failed" and "landed is not known in time: it is after asked" in reason
+    assert verdict("leakage", subject, asked_at="nowhere")[0] == "failed"
+
+
+def test_a_number_that_one_column_tells_is_a_leak(subject: Subject) -> None:
+    hours = subject.rows.wind.to_numpy() * 2
+    state, reason = verdict("leakage", subject, labels=hours, predict=lambda f: f.wind.to_numpy() * 2)
+    assert state == "failed" and reason.startswith("wind alone")
+    noisy = hours + np.random.default_rng(2).normal(0, 8, 1500)
+    assert verdict("leakage", subject, labels=noisy)[0] == "passed"
+
+
+def test_the_digest_of_a_check_covers_what_it_calls() -> None:
+    from inspect import unwrap
+
+    reached = {name.rpartition(".")[2] for name in code(unwrap(EVERY["fairness"]))}
+    assert {"fairness", "compared", "differences", "spread", "slice_gap", "QUARTERS", "resample"} <= reached
+    digests = [code_digest(unwrap(one)) for one in EVERY.values()]
+    assert len({*digests}) == len(EVERY)
 
 
 @settings(max_examples=30, deadline=None)
@@ -250,9 +429,6 @@ def test_scan_reads_what_mlflow_would_load(tmp_path: Path, mlmodel: str, said: s
     assert any(said in str(finding) for finding in scan(tmp_path, TRUSTED))
 
 
-def test_scan_finds_programs_and_secrets(tmp_path: Path) -> None:
-    folder = model_folder(tmp_path, setup_dot_py=b"x = 1", notes_dot_md=b"token ghp_" + b"a" * 36)
-    assert [str(finding) for finding in scan(folder, TRUSTED)] == [
-        "notes.md: holds a GitHub token (danger)",
-        "setup.py: is a program (danger)",
-    ]
+def test_scan_finds_programs(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path, setup_dot_py=b"x = 1")
+    assert [str(finding) for finding in scan(folder, TRUSTED)] == ["setup.py: is a program (danger)"]

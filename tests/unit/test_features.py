@@ -14,10 +14,10 @@ from feast.value_type import ValueType
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from majlis.errors import Invalid, MajlisError, NotFound, SettingsError
+from majlis.errors import Invalid, MajlisError, NotFound
 from majlis.features.freshness import EXPECTED, Age, State, expected_every, freshness
 from majlis.features.skew import skew
-from majlis.features.store import Features, online_store, repository
+from majlis.features.store import Features, online_store
 from majlis.settings import FeaturesSection, Settings
 
 EXAMPLE = Path(__file__).parents[2] / "notebooks" / "flight_delay"
@@ -285,11 +285,6 @@ def test_a_team_may_open_what_a_colleague_made(features: Features, tmp_path: Pat
 )
 def test_online_stores_of_settings(given: dict[str, str], expected: dict[str, object]) -> None:
     assert online_store(FeaturesSection(**given)) == expected
-
-
-def test_an_offline_store_without_a_reader_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="offline = duckdb"):
-        repository(FeaturesSection(offline="postgres", repo=tmp_path))
 
 
 @pytest.mark.parametrize(

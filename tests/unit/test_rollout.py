@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,22 +10,10 @@ from hypothesis import strategies as st
 from scipy.special import betaln
 
 from majlis.errors import Conflict, Invalid
-from majlis.serving.metrics import LOADING
-from majlis.serving.rollout import (
-    Counts,
-    Kind,
-    Observation,
-    Phase,
-    Plan,
-    Rollout,
-    advance,
-    begin,
-    difference,
-    log_evidence,
-    observe,
-    threshold,
-    tick,
-)
+from majlis.serving.counts import Counts, Marks, Observation, Signal, drawn, events, observe
+from majlis.serving.evidence import differences, log_evidence, lower, threshold
+from majlis.serving.metrics import BOUNDS, LOADING, SCORES, Meter
+from majlis.serving.rollout import Kind, Phase, Plan, Rollout, advance, begin, compare, tick
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -128,16 +117,18 @@ def test_pauses_and_requests_are_waited_for() -> None:
     ("stable", "candidate", "word"),
     [
         (Counts(5000, 50), Counts(500, 40), "fails"),
-        (Counts(5000, 0, 500), Counts(500, 0, 200), "is slow in"),
-        (Counts(5000, 0, 0, 5000, 1000), Counts(500, 0, 0, 500, 400), "scores high"),
-        (Counts(5000, 0, 0, 5000, 4000), Counts(500, 0, 0, 500, 100), "scores low"),
+        (Counts(5000, 0, (4500, 500)), Counts(500, 0, (300, 200)), "is slow in"),
+        (Counts(5000, 0, (), (1000, 3000, 1000)), Counts(500, 0, (), (100, 100, 300)), "scores high"),
+        (Counts(5000, 0, (), (1000, 3000, 1000)), Counts(500, 0, (), (300, 100, 100)), "scores low"),
+        (Counts(5000, 0, (), (1000, 3000, 1000)), Counts(500, 0, (), (10, 480, 10)), "scores in the middle"),
     ],
 )
 def test_each_signal_takes_traffic_back(stable: Counts, candidate: Counts, word: str) -> None:
     rollout = begin("flights", "1", "2", Plan(), START, Observation())
+    rollout = msgspec.structs.replace(rollout, marks=Marks(slow=1, low=1, high=2))
     after = advance(rollout, Observation(stable, candidate), START + timedelta(seconds=1))
     assert after.phase is Phase.ROLLED_BACK and word in after.reason
-    assert after.weights() == {"1": 1.0, "2": 0.0}
+    assert after.weights() == {"1": 1.0}  # the candidate is put away
     assert advance(after, Observation(), START + timedelta(days=1)) is after
 
 
@@ -153,12 +144,13 @@ def test_the_last_step_is_judged_against_what_the_stable_revision_did_before() -
 
 def test_counters_that_start_anew_are_understood() -> None:
     assert Counts(10, 1).since(Counts(100, 5)) == Counts(10, 1)
-    assert Counts(110, 7).since(Counts(100, 5)) == Counts(10, 2)
+    assert Counts(110, 7, (3, 8)).since(Counts(100, 5, (1,))) == Counts(10, 2, (2, 8))
 
 
 def test_a_shadow_and_an_ab_test_are_never_promoted_by_themselves() -> None:
     for kind in (Kind.AB, Kind.SHADOW):
-        rollout = begin("flights", "1", "2", Plan(kind=kind, steps=(0.5,)), START, Observation())
+        plan = Plan(kind=kind, steps=(0.5,), sticky="x-user")
+        rollout = begin("flights", "1", "2", plan, START, Observation())
         assert (
             advance(rollout, Observation(Counts(10**6), Counts(10**6)), START + timedelta(days=9)) is rollout
         )
@@ -166,15 +158,67 @@ def test_a_shadow_and_an_ab_test_are_never_promoted_by_themselves() -> None:
 
 
 def test_the_gateways_status_is_understood() -> None:
-    meter = {
-        "deployment": "d",
-        "revision": "2",
-        "codes": {"200": 8, "503": 2},
-        "buckets": [0] * 9 + [7, 3] + [0] * 6,
-    }
-    status = {"deployments": {"d": {"revisions": [{"name": "1"}, {"name": "2", "meter": meter}]}}}
-    assert observe(status, "d", "1", "2", slow_seconds=0.1) == Observation(Counts(), Counts(10, 2, 3))
-    assert observe(status, "unknown", "1", "2", 0.1) == Observation()
+    meter = Meter("d", "2")
+    for seconds in (0.0004,) * 8 + (0.3, 20.0):
+        meter.observe(503 if seconds > 10 else 200, seconds)
+    told = {"name": "2", "meter": msgspec.to_builtins(meter, str_keys=True)}
+    status = {"deployments": {"d": {"revisions": [{"name": "1"}, told]}}}
+    seen = observe(status, "d", "1", "2")
+    assert seen.stable == Counts() and (seen.candidate.requests, seen.candidate.failures) == (10, 1)
+    assert seen.candidate.latencies == tuple(meter.buckets)
+    assert observe(status, "unknown", "1", "2") == Observation()
+
+
+def test_marks_divide_the_stable_revisions_own_requests() -> None:
+    latencies, scores = [0] * (len(BOUNDS) + 1), [0] * (len(SCORES) + 1)
+    latencies[5], latencies[9] = 90, 10
+    scores[100], scores[110], scores[120] = 25, 50, 25
+    stable = Counts(100, 0, tuple(latencies), tuple(scores))
+    marks = drawn(stable, 100, slowest=0.1, tails=0.25)
+    assert marks is not None and drawn(stable, 101, 0.1, 0.25) is None
+    found = events(stable, marks)
+    assert found[Signal.SLOW] == (10, 100) and marks.slow_seconds == BOUNDS[5]
+    assert sum(found[signal][0] for signal in (Signal.LOW, Signal.MIDDLE, Signal.HIGH)) == 100
+    below, above = marks.scores
+    assert below < SCORES[100] <= above and found[Signal.HIGH][0] == 25
+
+
+def test_a_constant_score_that_moves_either_way_is_seen() -> None:
+    def constant(position: int) -> Counts:
+        scores = [0] * (len(SCORES) + 1)
+        scores[position] = 1000
+        return Counts(1000, 0, (1000,), tuple(scores))
+
+    for moved, signal in ((99, Signal.LOW), (101, Signal.HIGH)):
+        rollout = begin("d", "1", "2", Plan(), START, Observation(constant(100)))
+        assert rollout.marks is not None
+        base = Observation(constant(100))
+        seen = Observation(
+            Counts(2000, 0, (2000,), tuple(2 * n for n in constant(100).scores)), constant(moved)
+        )
+        assert rollout.base == base
+        after = advance(rollout, seen, START)
+        assert after.phase is Phase.ROLLED_BACK and f"2 scores {signal} in 100.00%" in after.reason
+
+
+def test_without_marks_only_failures_are_judged_and_the_next_step_draws_them() -> None:
+    plan = Plan(pause_seconds=1, requests=100)
+    slow = Counts(200, 0, (0,) * 12 + (200,))
+    rollout = begin("d", "1", "2", plan, START, Observation(Counts(50, 0, (50,))))
+    assert rollout.marks is None
+    later = advance(rollout, Observation(Counts(2000, 0, (2000,)), slow), START + timedelta(seconds=2))
+    assert later.step == 1 and later.marks == Marks(1, 0, 1)
+    seen = Observation(Counts(4000, 0, (4000,)), Counts(400, 0, (0,) * 12 + (400,)))
+    assert "is slow in 100.00%" in advance(later, seen, START + timedelta(seconds=3)).reason
+
+
+def test_texts_have_no_scores_and_numbers_that_are_none_count_as_low() -> None:
+    meter = Meter("d", "1")
+    meter.score(np.array([["late"], ["early"]], dtype=object))
+    assert not any(meter.scores)
+    meter.score(np.array([[0.2, np.nan]]))
+    meter.score(np.arange(12.0).reshape(2, 2, 3))  # the last of the first row's
+    assert meter.scores[0] == 1 and meter.scores[SCORES.index(5.0)] == 1 and sum(meter.scores) == 2
 
 
 @pytest.mark.parametrize(
@@ -190,7 +234,7 @@ def test_a_candidate_that_the_gateway_refuses_is_taken_back_at_once(
     revision: dict[str, object], refused: str
 ) -> None:
     status = {"deployments": {"d": {"revisions": [{"name": "1"}, {"name": "2", **revision}]}}}
-    seen = observe(status, "d", "1", "2", 0.1)
+    seen = observe(status, "d", "1", "2")
     after = advance(begin("d", "1", "2", Plan(), START, Observation()), seen, START)
     assert seen.refused == refused
     assert (after.phase, after.reason) == (
@@ -217,7 +261,36 @@ def test_differences_cover_the_truth_at_any_time() -> None:
             generator.binomial(1, 0.4, 2000).cumsum(),
         )
         told = [
-            difference(int(stable[n]), n + 1, int(candidate[n]), n + 1) for n in (20, 100, 400, 1000, 1999)
+            differences([(stable[n], n + 1)], [(candidate[n], n + 1)])[0] for n in (20, 100, 400, 1000, 1999)
         ]
         missed += any(not one.low <= 0.1 <= one.high for one in told)
     assert missed <= 5  # at a level of 5 %, two are expected at the most
+
+
+def test_an_ab_test_without_a_difference_is_seldom_called_one_however_often_it_is_looked_at() -> None:
+    generator = np.random.default_rng(4)
+    tests, looks, level = 300, 30, 0.05
+    events = generator.binomial(100, 0.2, (2, tests, looks)).cumsum(2).reshape(2, -1)
+    asked = np.tile(100 * np.arange(1, looks + 1), tests)
+    pair = [np.stack([one, asked], 1).astype(float) for one in events]
+    called = (lower(*pair, threshold(level, 2)) > 0) | (lower(*pair[::-1], threshold(level, 2)) > 0)
+    assert called.reshape(tests, looks).any(1).mean() <= level
+    [one] = differences([(200, 1000)], [(320, 1000)], level)
+    assert one.decided and one.wrong < level
+
+
+def test_an_ab_test_does_not_take_a_candidate_back_for_scoring_differently() -> None:
+    def scored(position: int, requests: int, failures: int = 0) -> Counts:
+        scores = [0] * (len(SCORES) + 1)
+        scores[position] = requests
+        return Counts(requests, failures, (requests,), tuple(scores))
+
+    plan = Plan(kind=Kind.AB, steps=(0.5,), sticky="x-user")
+    rollout = begin("d", "1", "2", plan, START, Observation(scored(100, 500)))
+    seen = Observation(scored(100, 1500), scored(105, 1000))
+    assert advance(rollout, seen, START) is rollout
+    found = {row.signal: row for row in compare(rollout, seen)}
+    assert found[Signal.HIGH].difference.effect == 1.0 and found[Signal.HIGH].difference.low > 0.9
+    assert not found[Signal.FAILURES].difference.decided
+    failing = advance(rollout, Observation(scored(100, 1500), scored(105, 1000, 400)), START)
+    assert failing.phase is Phase.ROLLED_BACK and failing.compared and "fails 40.00%" in failing.reason

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from jupyter_server.extension.application import ExtensionApp
+from jupyter_server.serverapp import ServerApp
 from jupyter_server.utils import url_path_join
 from traitlets import Bool, Float, Integer, List, Unicode, default
 
@@ -23,6 +24,7 @@ from majlis_lab.handlers import (
 from majlis_lab.idle import Idle, IdleHandler
 from majlis_lab.problems import Missing
 from majlis_lab.runs import Runs
+from majlis_lab.schedules import Planner, ScheduleHandler, SchedulesHandler, lake_versions
 from majlis_lab.trained import Tracking, TrainedHandler
 
 RUN = r"runs/(?P<run_id>[^/]+)"
@@ -53,6 +55,7 @@ class MajlisLab(ExtensionApp):
     watch_seconds = Float(1.0, help="How often to look for changes while a page is open.", config=True)
     heartbeat_seconds = Float(5.0, help="How often a page hears that the server is still there.", config=True)
     control_timeout_seconds = Float(60.0, help="How long the control plane may take to answer.", config=True)
+    schedule_seconds = Float(30.0, help="How often to look for schedules that are due.", config=True)
     trained = Integer(30, help="How many of the latest models are offered for registration.", config=True)
     idle_seconds = Float(help="How long the server may be idle until it stops; 0 is for ever.", config=True)
     idle_warning_seconds = Float(help="How long before that its person is warned.", config=True)
@@ -81,6 +84,7 @@ class MajlisLab(ExtensionApp):
         url, token = environ("MAJLIS_URL"), environ("JUPYTERHUB_API_TOKEN")
         self.files = Files(root, self.shelves)
         self.runs = Runs(Path(self.runs_dir).expanduser(), self.command, root, self.stop_seconds)
+        self.planner = Planner(self.runs.folder, self.schedule_seconds, lake_versions)
         self.control = ControlPlane(url, token, self.control_timeout_seconds)
         tracking_url, tracking_token = environ("MLFLOW_TRACKING_URI"), environ("MLFLOW_TRACKING_TOKEN")
         self.tracking = Tracking(tracking_url, tracking_token, self.control_timeout_seconds)
@@ -99,6 +103,8 @@ class MajlisLab(ExtensionApp):
             (RUN, RunHandler, runs),
             (f"{RUN}/cancel", RunActionHandler, runs | {"action": "cancel"}),
             (f"{RUN}/resume", RunActionHandler, runs | {"action": "resume"}),
+            ("schedules", SchedulesHandler, {"planner": self.planner, "files": self.files}),
+            (r"schedules/(?P<name>[^/]+)", ScheduleHandler, {"planner": self.planner}),
             ("pipelines", PipelinesHandler, {"files": self.files}),
             ("notebook/parameters", ParametersHandler, {"files": self.files}),
             ("trained", TrainedHandler, trained),
@@ -109,8 +115,13 @@ class MajlisLab(ExtensionApp):
         ]:
             self.handlers.append((url_path_join("/majlis", path), handler, arguments))
 
+    async def _start_jupyter_server_extension(self, serverapp: ServerApp) -> None:
+        """Begin to look for what is due, now that there is a loop to do it in."""
+        self.planner.begin()
+
     async def stop_extension(self) -> None:
         """Let go; the runs go on unless they were to end with the server."""
+        await self.planner.end()
         if self.stop_runs_at_shutdown:
             await self.runs.cancel_all()
         await self.control.close()

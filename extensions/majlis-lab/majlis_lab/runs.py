@@ -10,7 +10,7 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +54,11 @@ class Runs:
         return f"Runs({str(self.folder)!r})"
 
     def mark(self) -> str:
-        """Every record's time and size, and the processes alive: it differs when a run has moved on."""
+        """Every record's time and size, and the processes alive: it differs when anything moved on."""
         self.reap()
         seen = [str(child.pid) for child in self.children]
-        for record in self.folder.glob(f"[!.]*/*/{records.record_name}"):
+        runs = self.folder.glob(f"[!.]*/*/{records.record_name}")
+        for record in chain(runs, self.folder.glob(".schedules/*.json")):
             with suppress(FileNotFoundError):
                 stat = record.stat()
                 seen.append(f"{record} {stat.st_mtime_ns} {stat.st_size}")

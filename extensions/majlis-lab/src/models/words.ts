@@ -46,11 +46,18 @@ export function checkName(check: ICheck): string {
 /** "8 checks passed", or which did not. */
 export function checksInWords(version: IVersion): { text: string; tone: Tone } {
   const { checks } = version;
-  const others = checks.filter(check => check.verdict !== 'passed');
+  const others = checks.filter(check => check.verdict === 'failed' || check.verdict === 'error');
+  const skipped = checks.filter(check => check.verdict === 'skipped');
   if (checks.length === 0) {
     return { text: version.state === 'checking' ? 'being checked' : 'not checked yet', tone: 'quiet' };
   }
   return others.length === 0
-    ? { text: `${count(checks.length, 'check')} passed`, tone: 'good' }
+    ? {
+        text: [
+          `${count(checks.length - skipped.length, 'check')} passed`,
+          ...skipped.map(check => `${checkName(check)} skipped`)
+        ].join(', '),
+        tone: 'good'
+      }
     : { text: `${others.map(checkName).join(', ')}: not passed`, tone: 'bad' };
 }
