@@ -408,7 +408,13 @@ def test_a_workloads_environment_is_one_that_the_settings_accept(name: str) -> N
             settings.release.signing_key,
         ],
         "mlflow": [Path(settings.tracking.artifacts)],
-        "majlis-gateway": [settings.release.folder, settings.snapshot, settings.gateway.predictions],
+        "majlis-gateway": [
+            settings.release.folder,
+            settings.snapshot,
+            settings.gateway.predictions,
+            settings.gateway.environments,
+            settings.features.repo,
+        ],
     }
     for place in needed[name]:
         assert any(place.is_relative_to(mount) for mount in mounted), f"{place} is not kept"
