@@ -5,6 +5,7 @@ import base64
 import json
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import threading
@@ -217,10 +218,15 @@ class KubeHub:
 
     def stop(self) -> None:
         """Stop the hub, with its proxy, and the cluster."""
-        if self.process:
-            self.process.terminate()
-            self.process.wait(STOP_SECONDS)
-        self.cluster.stop()
+        try:
+            if self.process:
+                self.process.terminate()
+                self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)  # its proxy too
+            raise
+        finally:
+            self.cluster.stop()
 
     def said(self) -> str:
         """The hub's log."""
