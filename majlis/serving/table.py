@@ -117,6 +117,7 @@ def endpoints(serving: Serving) -> dict[str, Endpoint]:
     }
     paths[f"{base}/infer"] = Endpoint(serving)
     paths[f"/invocations/{serving.name}"] = Endpoint(serving, invocations=True)
+    paths[f"{base}/invocations"] = Endpoint(serving, invocations=True)  # where MLflow's own client asks
     return paths
 
 # %% ../../nbs/660_serving_table.ipynb #091c36b6
