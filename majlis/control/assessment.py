@@ -100,6 +100,7 @@ def examine(
             onnx=str(onnx) if onnx else None,
             tolerance=settings.release.agreement_tolerance,
             run=str(run) if run and run.is_dir() else None,
+            reduced_tolerance=settings.release.reduced_tolerance,
             hidden=(str(settings.control),),
         )
         return run_apart(job, settings.checks.timeout_seconds)

@@ -27,6 +27,7 @@ from ..governance.behaviour import EVERY
 from ..governance.checks import Check, Limits, Predict, Subject
 from ..registry.artifacts import describe
 from ..registry.formats import agreement
+from ..registry.precision import FULL, asked
 
 # %% ../../nbs/835_control_checking.ipynb #bd547ea8
 class Job(msgspec.Struct, kw_only=True, frozen=True):
@@ -48,6 +49,7 @@ class Job(msgspec.Struct, kw_only=True, frozen=True):
     onnx: str | None = None  # where to put the ONNX form
     tolerance: float = 1e-6  # largest difference between the forms
     run: str | None = None  # folder of the texts that its run logged
+    reduced_tolerance: float = 0.02  # the same, for a form with less precision
     hidden: tuple[str, ...] = ()  # folders that the model process must not see
 
 
@@ -145,6 +147,7 @@ def convert(
     if job.onnx is None:
         return {}, None
     try:
+        precision = asked(describe(Path(job.folder)).metadata)
         made = process.convert(Path(job.folder))
         converted = process.load(made, form="onnx")
         inputs = subject(job, rows, predict).inputs
@@ -153,8 +156,13 @@ def convert(
         raise
     except MajlisError as error:
         return {"onnx": {"kept": False, "reason": error.message}}, None
-    kept = difference <= job.tolerance
-    found: dict[str, Any] = {"kept": kept, "rows": len(rows)}
+    kept = difference <= (job.tolerance if precision == FULL else job.reduced_tolerance)
+    found: dict[str, Any] = {
+        "kept": kept,
+        "rows": len(rows),
+        "precision": precision,
+        "bytes": made.stat().st_size,
+    }
     if np.isfinite(difference):
         found["difference"] = difference
     if not kept:

@@ -23,6 +23,7 @@ from .. import audit, clock
 from ..access import Principal, Scope
 from ..audit_checkpoints import Keeper, verify_trail
 from .assessment import Assessment, allowance
+from .conditions import Conditions
 from .council import Council
 from .deployments import Deployments, own
 from .tokens import People
@@ -76,6 +77,7 @@ class ControlPlane:
         self.rollouts = Rollouts(settings, self.store, self.deployments, self.events)
         self.stories = Stories(settings, self.store, self.tracking)
         self.answers = Memory(self.store)
+        self.conditions = Conditions(self.store)
         cards = templates(settings.root) / "cards"
         self.gate = Gate(
             self.store, self.policy, self.assessment, self.evidence, self.releasing, self.events, cards
@@ -277,17 +279,17 @@ class ControlPlane:
         principal.require(Scope.READ)
         with self.store.reading() as session:
             rows = versions.of_model(session, versions.find_model(session, name).name)
-            brief = [
-                {
-                    "version": row.version,
-                    "state": row.state,
-                    "stage": row.stage,
-                    "tier": row.tier,
-                    "owner": row.owner,
-                }
-                for row in rows
-            ]
+            brief = [versions.brief(row) for row in rows]
             return versions.model_record(versions.find_model(session, name)) | {"recent": brief}
+
+    def versions(
+        self, principal: Principal, name: str, before: int | None, limit: int
+    ) -> list[dict[str, Any]]:
+        """Versions of a model in short, the newest first, from below `before`."""
+        principal.require(Scope.READ)
+        with self.store.reading() as session:
+            model = versions.find_model(session, name).name
+            return [versions.brief(row) for row in versions.of_model(session, model, before, limit)]
 
     def models(self, principal: Principal, search: str, after: str, limit: int) -> list[dict[str, Any]]:
         """Registered models by name."""

@@ -11,7 +11,7 @@ import json
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -36,6 +36,7 @@ class Description:
     flavours: tuple[str, ...]
     signature: dict[str, list[dict[str, Any]]]  # "inputs" and "outputs"; empty where there is none
     example: str  # file of the input example, empty where there is none
+    metadata: dict[str, Any] = field(default_factory=dict)  # what its maker wrote beside it
 
     @property
     def columns(self) -> list[str]:
@@ -64,6 +65,7 @@ def describe(folder: Path) -> Description:
         flavours=tuple(sorted(content["flavors"])),
         signature={side: schema(signature.get(side)) for side in ("inputs", "outputs")},
         example=str(example.get("artifact_path") or ""),
+        metadata=dict(content.get("metadata") or {}),
     )
 
 

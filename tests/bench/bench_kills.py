@@ -1,7 +1,7 @@
 """Writers of the audit trail, killed at random moments, again and again: what was acknowledged must be there.
 
-Run as `python -m tests.bench.bench_kills [KILLS]` (200 if not said), or `make bench-kills`: two and ten processes,
-on SQLite and on PostgreSQL. The tests do the same a few times; this is the long run.
+Run as `python -m tests.bench.bench_kills [KILLS]` (200 if not said), or `make bench-kills`: two and ten
+processes, on SQLite and on PostgreSQL. The tests do the same a few times; this is the long run.
 """
 
 import sys
