@@ -5,7 +5,7 @@ unexport PYTHONDONTWRITEBYTECODE # imports would be compiled again at every star
 export PYTHON
 BIN := .venv/bin
 
-.PHONY: help setup up demo demo-review test check export docs bench clean
+.PHONY: help setup up demo demo-review test check export docs pictures bench clean
 
 help: ## List the targets
 	@grep -E '^[a-z%-]+:.*## ' Makefile | awk 'BEGIN{FS=":.*## "}{printf "  make %-12s %s\n",$$1,$$2}'
@@ -39,6 +39,10 @@ docs: setup ## Build the notebooks into a site (_docs/)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/docs.py
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	@echo "docs: _docs/index.html"
+
+pictures: setup ## Take the documentation's pictures (nbs/images/) anew, from the browser tests
+	@tools/setup.sh test
+	@MAJLIS_PICTURES=1 $(BIN)/python -m pytest tests/browser/test_story.py tests/browser/test_four_accounts.py
 
 bench-%: ## Measure one thing against its peers, side by side (bench-serving, bench-audit, ...)
 	@tools/setup.sh bench

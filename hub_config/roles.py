@@ -77,3 +77,8 @@ def session_scopes(service: str, deciding: bool = False) -> list[str]:
     """What a browser session with a service can carry at most."""
     scopes = list(Scope) if deciding else sorted(KERNEL_SCOPES)
     return [access_to(service), "read:users:name!user", "read:users:groups!user", *scopes]
+
+
+def decision_scopes() -> list[str]:
+    """What a browser session on the decisions' own origin can carry at most."""
+    return [access_to(DECISIONS), *session_scopes(CONTROL, deciding=True)]

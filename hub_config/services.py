@@ -14,7 +14,7 @@ from hub_config.roles import (
     SERVER,
     SUPERVISOR,
     TRACKING,
-    access_to,
+    decision_scopes,
     session_scopes,
 )
 from majlis.settings import Settings
@@ -77,7 +77,7 @@ def control_plane(settings: Settings, environ: Mapping[str, str]) -> list[dict[s
         "oauth_client_id": client_id,
         "oauth_redirect_uri": callback,
         "oauth_no_confirm": True,
-        "oauth_client_allowed_scopes": [access_to(DECISIONS), *session_scopes(CONTROL, deciding=True)],
+        "oauth_client_allowed_scopes": decision_scopes(),
         "display": False,
     }
     return [service, decisions]

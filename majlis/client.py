@@ -8,12 +8,15 @@ __all__ = ['TIMEOUT_SECONDS', 'POLL_SECONDS', 'STYLE', 'COLOURS', 'CHECKED', 'BU
            'tensors', 'tensor', 'Deployment', 'Workbench', 'embedded', 'connect']
 
 # %% ../nbs/900_client.ipynb #6ecb9988
+import asyncio
 import html
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from functools import cached_property
+from datetime import datetime
 from io import BytesIO
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +26,6 @@ from urllib.parse import quote
 import httpx
 import numpy as np
 import polars as pl
-from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from . import errors
 from .errors import Invalid, MajlisError, NotFound, Unavailable
@@ -69,19 +71,21 @@ class Embedded(httpx.BaseTransport):
 
     def __init__(self, make_app: Callable[[], Any]) -> None:
         self._make_app = make_app
-        self._stack = ExitStack()
 
     @cached_property
     def _app(self) -> httpx.ASGITransport:
         return httpx.ASGITransport(self._make_app())
 
     @cached_property
-    def _portal(self) -> BlockingPortal:
-        return self._stack.enter_context(start_blocking_portal())
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        """A loop in a thread that keeps no process alive, be it that it failed or forgot to close."""
+        loop = asyncio.new_event_loop()
+        threading.Thread(target=loop.run_forever, name="embedded", daemon=True).start()
+        return loop
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Answer `request`, its body read whole."""
-        return self._portal.call(self._send, request, self._app)
+        return asyncio.run_coroutine_threadsafe(self._send(request, self._app), self._loop).result()
 
     @staticmethod
     async def _send(request: httpx.Request, app: httpx.ASGITransport) -> httpx.Response:
@@ -91,7 +95,9 @@ class Embedded(httpx.BaseTransport):
 
     def close(self) -> None:
         """End the loop's thread."""
-        self._stack.close()
+        if "_loop" in self.__dict__:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            del self._loop
 
 
 class Api:
@@ -387,10 +393,22 @@ class Deployment:
             time.sleep(POLL_SECONDS)
         return self
 
-    def predict(self, frame: Any) -> np.ndarray[Any, np.dtype[Any]]:
+    def predict(
+        self,
+        frame: Any = None,  # the columns that the model takes
+        *,
+        entities: Any = None,  # instead of those that the gateway fetches: keys, as a frame or a mapping
+        at: datetime | None = None,  # the moment for which fetched features must count; None: now
+    ) -> np.ndarray[Any, np.dtype[Any]]:
         """The predictions of the gateway for a polars or pandas frame, [N, k]."""
         headers = {"Authorization": f"Bearer {self.wb.key(self.name)}"}
-        answer = self.wb.ask_gateway(f"{self.url}/infer", {"inputs": tensors(frame)}, headers)
+        body: dict[str, Any] = {} if frame is None else {"inputs": tensors(frame)}
+        if entities is not None:
+            names = getattr(entities, "columns", entities)
+            body["entities"] = {str(name): list(entities[name]) for name in names}
+        if at is not None:
+            body["at"] = at.isoformat()
+        answer = self.wb.ask_gateway(f"{self.url}/infer", body, headers)
         output = answer["outputs"][0]
         return np.asarray(output["data"]).reshape(output["shape"])
 

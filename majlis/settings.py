@@ -20,8 +20,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import SettingsError
-from .values import Count, Database, Fraction, Lines, Percents, Pairs, Place, Port, Price, Seconds
-from .values import Tolerations, Words, pairs
+from .values import Count, Database, Fraction, Images, Lines, Percents, Pairs, Place, Port, Price
+from .values import Seconds, Tolerations, Words, pairs
 
 # %% ../nbs/015_settings.ipynb #4f83f889
 class Section(BaseModel):
@@ -102,6 +102,7 @@ class GatewaySection(Section):
     request_timeout_seconds: Seconds = 30
     drain_seconds: Seconds = 10
     predictions: Path = Path("{home}/predictions")
+    environments: Path = Path("{home}/environments")
     snapshot_poll_seconds: Seconds = 0.5
     feature_budget_seconds: Seconds = 0.05
     feature_policy: FeaturePolicy = "refuse"
@@ -111,6 +112,9 @@ class GatewaySection(Section):
     feature_retry_seconds: Seconds = 1
     feature_hang_seconds: Seconds = 5
     feature_cache_rows: Count = 100_000
+    token_key: Path = Path("{home}/control/tokens.pem")
+    token_minutes: Annotated[float, Field(gt=0, le=1440)] = 15
+    token_requests_per_second: Annotated[float, Field(ge=0)] = 0
 
     @property
     def url(self) -> str:
@@ -259,6 +263,7 @@ class Profile(Section):
     tolerations: Tolerations = ()
     spot: bool = False
     image: str = ""
+    images: Images = ()
     groups: Words = Field(min_length=1)
 
     @model_validator(mode="after")

@@ -12,8 +12,10 @@ from majlis.errors import Invalid, MajlisError
 from majlis.settings import KubernetesSection, Profile, Settings
 from spawner import profiles as entitlement
 from spawner.limits import GIB
+from spawner.profiles import CAPACITY, IMAGE
 
-CAPACITY, SPOT, ON_DEMAND = "capacity", "spot", "on-demand"  # the one option a profile can have, its choices
+SPOT, ON_DEMAND = "spot", "on-demand"  # what the option `capacity` can be
+USUAL = "usual"  # what the option `image` is called where the chart, not the profile, says which that is
 KIND, NETWORK, NAME = "majlis/kind", "majlis/network", "majlis/profile"  # labels and an annotation of pods
 
 # What a profile decides. KubeSpawner merges it into what an earlier start left, so `guard` resets these.
@@ -80,7 +82,13 @@ def check(profiles: Mapping[str, Profile], groups: Collection[str], options: Map
 
 def choices_of(profile: Profile) -> dict[str, list[str]]:
     """The options of a profile and what each may be; the first choice is the default."""
-    return {CAPACITY: [SPOT, ON_DEMAND]} if profile.spot else {}
+    machines = {CAPACITY: [SPOT, ON_DEMAND]} if profile.spot else {}
+    return machines | ({IMAGE: list(allowed_images(profile))} if profile.images else {})
+
+
+def allowed_images(profile: Profile) -> dict[str, str]:
+    """The images that a profile may run, by what a person chooses: no other can be started."""
+    return {profile.image or USUAL: profile.image} | {image: image for image in profile.images}
 
 
 def reset(spawner: Any) -> None:
@@ -104,7 +112,9 @@ def entry(name: str, profile: Profile, cluster: KubernetesSection) -> dict[str, 
         "description": profile.description,
         "kubespawner_override": override(name, profile, cluster),
     }
-    return shown | ({"profile_options": {CAPACITY: capacity(profile, cluster)}} if profile.spot else {})
+    options = {CAPACITY: capacity(profile, cluster)} if profile.spot else {}
+    options |= {IMAGE: image(profile)} if profile.images else {}
+    return shown | ({"profile_options": options} if options else {})
 
 
 def override(name: str, profile: Profile, cluster: KubernetesSection) -> Override:
@@ -148,6 +158,19 @@ def capacity(profile: Profile, cluster: KubernetesSection) -> dict[str, Any]:
             ON_DEMAND: {"display_name": "On demand: stays", "kubespawner_override": {}},
         },
     }
+
+
+def image(profile: Profile) -> dict[str, Any]:
+    """The choice between the images that are allowed."""
+    choices = {
+        name: {
+            "display_name": reference.rpartition("/")[2] or "The usual one",
+            "kubespawner_override": {"image": reference} if reference else {},
+        }
+        for name, reference in allowed_images(profile).items()
+    }
+    next(iter(choices.values()))["default"] = True
+    return {"display_name": "Image", "choices": choices}
 
 
 def not_spot(cluster: KubernetesSection) -> list[dict[str, Any]]:

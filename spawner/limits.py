@@ -43,6 +43,8 @@ def unenforced(profile: Profile) -> list[str]:
         found.append("guarantees are not reserved")
     if profile.gpu:
         found.append(f"no {profile.gpu_resource} is set aside; all servers see what the machine has")
+    if profile.image or profile.images:
+        found.append("no image is used; all servers run what the workbench itself runs")
     if profile.kind == "restricted":
         found.append("the way out to the network is not closed")
     return found

@@ -49,6 +49,7 @@ class LocalSpawner(LocalProcessSpawner):  # type: ignore[misc]  # jupyterhub has
         """Check the profile against the person's groups, prepare their home, start the server."""
         try:
             name, self.profile = profiles.choose(self.profiles, self.groups, self.user_options)
+            profiles.on_this_machine(name, self.user_options)
         except MajlisError as error:
             raise profiles.refusal(error) from error
         self.log.info("%s starts with the profile %s", self.user.name, name)

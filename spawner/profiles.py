@@ -10,6 +10,7 @@ from majlis.errors import Forbidden, Invalid, MajlisError
 from majlis.settings import Profile
 
 OPTION = "profile"  # the spawn form's field, and the key in the options of a start through the API
+CAPACITY, IMAGE = "capacity", "image"  # the options that a profile can have on Kubernetes
 
 
 def entitled(
@@ -42,6 +43,18 @@ def choose(
             remedy=f"Choose one of yours: {names}.",
         )
     return wanted, allowed[wanted]
+
+
+def on_this_machine(name: str, options: Mapping[str, Any]) -> None:
+    """`Invalid` when a start of the profile `name` asks for what only pods have, or for what nothing has."""
+    for option in options:
+        if option in (CAPACITY, IMAGE):
+            raise Invalid(
+                f"{option} does not apply here: servers are processes of this machine, not pods",
+                remedy=f"Leave {option} out; it is for servers on Kubernetes ([workbench] spawner).",
+            )
+        if option != OPTION:
+            raise Invalid(f"The profile {name!r} has no option {option!r}", remedy=f"Options are: {OPTION}.")
 
 
 def refusal(error: MajlisError) -> web.HTTPError:

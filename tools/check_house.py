@@ -26,7 +26,7 @@ FLOORS: list[set[str]] = [
     {"registry", "governance"},
     {"serving", "monitoring", "cost"},
     {"control", "client"},
-    {"widgets", "cli", "portal", "mlflow_plugin"},
+    {"sparklines", "widgets", "cli", "portal", "mlflow_plugin"},
 ]
 DEFAULT_EXP = re.compile(r"^#\s*\|\s*default_exp\s+(\S+)", re.MULTILINE)
 CONFLICT = re.compile(r"^(<{7}|>{7}|={7})( |$)", re.MULTILINE)

@@ -36,6 +36,7 @@ from majlis.registry.versions import (
     RevisionRow,
     RolloutRow,
     Stage,
+    TokenRevocationRow,
     find,
     find_deployment,
     find_release,
@@ -44,6 +45,7 @@ from majlis.registry.versions import (
 from ..serving import snapshot
 from ..serving.log import scan
 from ..serving.rollout import Kind, Phase, Rollout
+from ..serving.tokens import minting_key, public_half
 from ..settings import Settings
 from ..store import Store
 
@@ -324,7 +326,8 @@ class Deployments:
             there = targets.published(self.settings)
             with self.store.reading() as session:
                 serial = max(audit.head(session)[0], there.serial + 1 if there else 1)
-                content = everything(session, serial, self.settings.gateway.log_sample)
+                keys = (public_half(minting_key(self.settings.gateway.token_key)),)
+                content = everything(session, serial, self.settings.gateway.log_sample, keys)
             self.target.publish(content)
         return content
 
@@ -429,7 +432,9 @@ def staged(session: Session, model: str) -> None:
     session.get_one(ModelRow, model).production = newest
 
 
-def everything(session: Session, serial: int, log_sample: float) -> snapshot.Snapshot:
+def everything(
+    session: Session, serial: int, log_sample: float, token_keys: tuple[snapshot.TokenKey, ...] = ()
+) -> snapshot.Snapshot:
     """All that the gateway must know."""
     rows = list(session.scalars(select(DeploymentRow).order_by(DeploymentRow.name)))
     now = clock.now()
@@ -447,6 +452,8 @@ def everything(session: Session, serial: int, log_sample: float) -> snapshot.Sna
             )
             for key in keys
         ),
+        token_keys=token_keys,
+        tokens_revoked={row.subject: row.before for row in session.scalars(select(TokenRevocationRow))},
         revoked=tuple(revoked),
     )
 

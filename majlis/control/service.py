@@ -25,6 +25,7 @@ from ..audit_checkpoints import Keeper, verify_trail
 from .assessment import Assessment
 from .council import Council
 from .deployments import Deployments, own
+from .tokens import People
 from .evidence import Evidence
 from .gate import Gate
 from .idempotency import Memory
@@ -70,6 +71,7 @@ class ControlPlane:
         self.assessment = Assessment(settings, self.store, self.policy, self.folders)
         self.releasing = Releasing(settings, self.store, self.policy, self.folders, self.events)
         self.deployments = Deployments(settings, self.store)
+        self.people = People(self.deployments)
         self.rollouts = Rollouts(settings, self.store, self.deployments, self.events)
         self.stories = Stories(settings, self.store, self.tracking)
         self.answers = Memory(self.store)

@@ -30,13 +30,13 @@ class Lookup:
     def __init__(self, settings: FeaturesSection) -> None:
         self.store = FeatureStore(config=repository(settings))
         self.provider = self.store._get_provider()
-        self.views: dict[str, FeatureView] = {}
+        self.views = {str(view.name): view for view in self.store.list_feature_views()}
 
     def __repr__(self) -> str:
         return f"Lookup({self.store.config.online_store.type!r}, views={sorted(self.views)})"
 
     def view(self, name: str) -> FeatureView:
-        """A view's definition, read from the registry once; NotFound when there is none."""
+        """A view's definition; one that was applied since the start is read once. NotFound: there is none."""
         if name not in self.views:
             try:
                 self.views[name] = self.store.get_feature_view(name)

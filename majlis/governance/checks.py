@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property, wraps
 from pathlib import Path
 from types import CodeType
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import msgspec
 import numpy as np
@@ -170,7 +170,7 @@ def code(body: Callable[..., Any]) -> dict[str, str]:
     return found
 
 
-def belongs(value: Any, root: str) -> bool:
+def belongs(value: Any, root: str) -> TypeGuard[Callable[..., Any]]:
     """Whether a value is a function or a class of the package `root`."""
     return hasattr(value, "__qualname__") and str(value.__module__).partition(".")[0] == root
 

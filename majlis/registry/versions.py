@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['MOVES', 'STAGES', 'Place', 'NAME', 'State', 'Stage', 'legal', 'model_name', 'ModelRow', 'VersionRow', 'CheckRow',
            'ReviewRow', 'DelegationRow', 'ReleaseRow', 'DeploymentRow', 'RevisionRow', 'RolloutRow', 'KeyRow',
-           'IdempotencyRow', 'add', 'find', 'find_model', 'find_release', 'find_deployment', 'models', 'of_model',
-           'in_state', 'in_production', 'count', 'check_record', 'review_record', 'delegation_record', 'version_record',
-           'model_record', 'release_record']
+           'TokenRevocationRow', 'IdempotencyRow', 'add', 'find', 'find_model', 'find_release', 'find_deployment',
+           'models', 'of_model', 'in_state', 'in_production', 'count', 'check_record', 'review_record',
+           'delegation_record', 'version_record', 'model_record', 'release_record']
 
 # %% ../../nbs/500_registry_versions.ipynb #2eac1ce7
 import re
@@ -287,6 +287,14 @@ class KeyRow(Base):
     principal: Mapped[str] = mapped_column(Text())
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime]
+
+
+class TokenRevocationRow(Base):
+    """Whose tokens for the gateway no longer count: all that were issued before a moment."""
+
+    __tablename__ = "token_revocation"
+    subject: Mapped[str] = mapped_column(String(255), primary_key=True)
+    before: Mapped[datetime]
 
 
 class IdempotencyRow(Base):

@@ -96,9 +96,7 @@ class Gateway:
             headers: Headers = dict(scope["headers"])
             client = caller(self.table, headers, serving.name)
             if client.bucket is not None and (seconds := client.bucket.take(begun)):
-                raise TooMany(
-                    f"The API key {client.id} has sent more requests than it may.", "Send fewer.", seconds
-                )
+                raise TooMany(f"{client.id} has sent more requests than it may.", "Send fewer.", seconds)
             if self.inflight > self.options.requests_waiting:
                 self.shed += 1
                 raise Unavailable(

@@ -26,7 +26,7 @@ from . import metrics
 from .log import OPEN, drain
 from .options import FeatureOptions, Limits, Options
 from .snapshot import LOCATION
-from .worker import die_with_parent
+from .inside import die_with_parent
 from ..settings import Settings, load
 
 # %% ../../nbs/670_serving_gateway.ipynb #d1bd5019
@@ -48,7 +48,10 @@ def options(settings: Settings) -> Options:
         log_flush_seconds=gateway.log_flush_seconds,
         log_queue_rows=gateway.log_queue_rows,
         processes=gateway.workers,
-        limits=Limits(answer_seconds=gateway.request_timeout_seconds, user=NOBODY),
+        token_requests_per_second=gateway.token_requests_per_second,
+        limits=Limits(
+            answer_seconds=gateway.request_timeout_seconds, user=NOBODY, environments=gateway.environments
+        ),
         features=FeatureOptions(
             store=settings.features.model_dump(mode="json"),
             budget_seconds=gateway.feature_budget_seconds,

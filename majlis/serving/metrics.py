@@ -94,6 +94,9 @@ class RevisionState(msgspec.Struct, omit_defaults=True):
     reason: str = ""  # why it is not ready
     version: int | None = None  # of the registered model
     format: str = ""  # onnx or native
+    environment: str = (
+        ""  # of a model that is code: its own, or how the gateway's differs from what it asks for
+    )
     meter: Meter | None = None  # what it did, in all processes
 
 

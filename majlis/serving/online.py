@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 import time
 from collections import OrderedDict, deque
 from collections.abc import Sequence
@@ -21,7 +22,8 @@ import orjson
 from ..errors import MajlisError, Unavailable
 from ..features.sources import Source, Sources
 from .options import FeatureOptions
-from .worker import Child, die_with_parent, frame, frames, send
+from .inside import die_with_parent, frame, frames, send
+from .worker import Child
 
 # %% ../../nbs/627_serving_online.ipynb #355db5c1
 Ask = tuple[
@@ -308,7 +310,7 @@ class Online(Child):
         """Start the process; when that fails, wait longer the more often it did."""
         self.reason = self.reason if self.failures else "it is being started"
         try:
-            await self.launch("majlis.serving.online")
+            await self.launch(sys.executable, "-m", "majlis.serving.online")
             async with asyncio.timeout(self.options.start_seconds):
                 reply = await self.exchange(frame(self.options.store))
             if reply[0] != "ready":

@@ -19,6 +19,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     start_seconds: float = 120.0
     queue_rows: int = 10_000
     user: int | None = None  # uid it runs as, when the gateway may choose
+    environments: Path | None = None  # where environments of models were built
 
 
 class FeatureOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +53,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     inline_seconds: float = 0.005  # a prediction expected to take longer runs in a thread and holds nobody up
     processes: int = 1  # that share the port, and so the limits of the keys
     requests_waiting: int = 1024  # requests in flight in one process; beyond them it answers 503 at once
+    token_requests_per_second: float = 0.0  # of one person, with whatever tokens; 0: no limit
+    tokens_remembered: int = 10_000  # verified tokens, and people with a rate
     shadows_waiting: int = 256  # copies of requests that may wait for shadow revisions
     limits: Limits = Limits()
     features: FeatureOptions = FeatureOptions()

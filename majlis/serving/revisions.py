@@ -42,6 +42,11 @@ class Loaded(msgspec.Struct, frozen=True):
         """Which form of the model answers."""
         return "onnx" if isinstance(self.predictor, OnnxPredictor) else "native"
 
+    @property
+    def environment(self) -> str:
+        """On which packages a model that is code runs; nothing where the runtime does it all."""
+        return self.predictor.environment if isinstance(self.predictor, WorkerPredictor) else ""
+
     def expired(self, at: datetime) -> bool:
         """Whether it may no longer be served at that time."""
         return self.statement.expires_at <= at
@@ -100,6 +105,7 @@ class Shelf:
             limits.start_seconds,
             limits.queue_rows,
             limits.user,
+            limits.environments,
         )
         await worker.start()
         return Loaded(statement, signature, worker, entities)

@@ -9,6 +9,7 @@ __all__ = ['log', 'Live', 'Serving', 'Endpoint', 'Bucket', 'Client', 'Table', 'e
 # %% ../../nbs/660_serving_table.ipynb #5dbc2bf8
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from .protocol import Answer
 from .revisions import Loaded, Shelf
 from .router import Split
 from .snapshot import Revision, Snapshot
+from .tokens import Tokens
 
 # %% ../../nbs/660_serving_table.ipynb #80ba35e0
 log = logging.getLogger("majlis.gateway")
@@ -87,7 +89,7 @@ class Bucket:
 
 
 class Client(msgspec.Struct, frozen=True, eq=False):
-    """An API key."""
+    """An API key, or the person behind a token."""
 
     id: str
     deployments: frozenset[str]
@@ -102,6 +104,8 @@ class Table(msgspec.Struct, frozen=True, eq=False):
     endpoints: dict[str, Endpoint] = {}  # by path
     servings: dict[str, Serving] = {}
     clients: dict[bytes, Client] = {}  # by the digest of the key
+    tokens: Tokens = Tokens()
+    person: Callable[[str], Bucket | None] = lambda _: None  # what a subject has left
 
 
 def endpoints(serving: Serving) -> dict[str, Endpoint]:
@@ -133,6 +137,9 @@ class Keeper:
         self.file: tuple[int, int, int] | None = None  # how the snapshot's file looked when it was read
         self.meters: dict[tuple[str, str], Meter] = {}
         self.buckets: dict[tuple[str, float], Bucket] = {}
+        self.people: OrderedDict[str, Bucket] = (
+            OrderedDict()
+        )  # subjects of tokens, those seen last at the end
         self.loading: asyncio.Task[None] | None = None
         self.tried: set[str] = set()  # by the loading that runs
         self.remembering: asyncio.Task[None] | None = None
@@ -223,7 +230,8 @@ class Keeper:
         paths = {path: end for serving in servings.values() for path, end in endpoints(serving).items()}
         if self.wanted is not self.table.snapshot:
             log.info("snapshot %d is served", self.wanted.serial)
-        self.table = Table(self.wanted, paths, servings, self.clients())
+        tokens = Tokens(self.wanted.token_keys, self.wanted.tokens_revoked, self.options.tokens_remembered)
+        self.table = Table(self.wanted, paths, servings, self.clients(), tokens, self.person)
         self.changed()
 
     def clients(self) -> dict[bytes, Client]:
@@ -243,6 +251,18 @@ class Keeper:
             )
             for key in self.wanted.keys
         }
+
+    def person(self, subject: str) -> Bucket | None:
+        """What the subject of a token has left, whichever of its tokens it shows; None: there is no limit."""
+        rate = self.options.token_requests_per_second
+        if not rate:
+            return None
+        bucket = self.people.get(subject) or Bucket(rate / self.options.processes)
+        self.people[subject] = bucket
+        self.people.move_to_end(subject)
+        if len(self.people) > self.options.tokens_remembered:
+            self.people.popitem(last=False)
+        return bucket
 
     def serving(self, name: str, spec: snapshot.Deployment) -> Serving:
         """One deployment out of what is loaded."""
@@ -317,21 +337,21 @@ class Keeper:
             )
         )
         revisions = [
-            RevisionState(
-                name=revision.name,
-                release=revision.release,
-                weight=round(shares.get(revision.name, 0.0), 6),
-                shadow=revision.shadow,
-                ready=revision.name in serving.pinned,
-                reason="" if revision.name in serving.pinned else self.why(revision),
-                version=serving.pinned[revision.name].loaded.statement.version
-                if revision.name in serving.pinned
-                else None,
-                format=serving.pinned[revision.name].loaded.format if revision.name in serving.pinned else "",
-            )
+            self.revision(serving, revision, round(shares.get(revision.name, 0.0), 6))
             for revision in serving.spec.revisions
         ]
         return DeploymentState(serving.spec.model, bool(serving.live), serving.reason, revisions)
+
+    def revision(self, serving: Serving, revision: Revision, weight: float) -> RevisionState:
+        """One revision's state."""
+        told = RevisionState(revision.name, revision.release, weight, revision.shadow)
+        if (live := serving.pinned.get(revision.name)) is None:
+            told.reason = self.why(revision)
+            return told
+        loaded = live.loaded
+        told.ready, told.version = True, loaded.statement.version
+        told.format, told.environment = loaded.format, loaded.environment
+        return told
 
     async def stop(self) -> None:
         """Put everything away."""

@@ -4,12 +4,12 @@ import re
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+from tests.browser.sessions import PATIENCE_MS
 from tests.support.people import Person
 
 QUIET = (
@@ -21,8 +21,6 @@ QUIET = (
     "--disable-component-update",
     "--disable-sync",
 )
-PATIENCE_MS = 90_000
-PICTURES = Path(__file__).parent.parent.parent / "nbs" / "images"
 
 
 TRAIN = """

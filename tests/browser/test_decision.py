@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.browser.conftest import PATIENCE_MS
-from tests.browser.test_story import log_in
+from tests.browser.sessions import log_in
 from tests.support.people import POLL_SECONDS, Person
 from tests.support.workbench import Workbench
 

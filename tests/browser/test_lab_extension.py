@@ -27,6 +27,13 @@ def files(scientist: Person) -> str:
         new_code_cell("from majlis.pipelines.notebook import output\noutput(total=sum(range(until)))"),
     ]
     notebook = new_notebook(cells=cells, metadata=metadata)
+    failing = [
+        new_code_cell("factor: int = 6  # of seven", metadata={"tags": ["parameters"]}),
+        new_code_cell("value = 7 * factor"),
+        new_code_cell("assert value == 0, 'not yet'"),
+        new_code_cell("print('over')"),
+    ]
+    broken = new_notebook(cells=failing, metadata=metadata)
     pipeline = (
         "name: counting\ntitle: Counting\nparameters: [{name: until, type: int, default: 4, help: the end}]\n"
         "steps: [{name: count, notebook: count.ipynb, parameters: {until: '${parameters.until}'}}]\n"
@@ -34,6 +41,7 @@ def files(scientist: Person) -> str:
     content: dict[str, dict[str, Any]] = {
         "counting": {"type": "directory"},
         "counting/count.ipynb": {"type": "notebook", "content": json.loads(nbformat.writes(notebook))},
+        "counting/broken.ipynb": {"type": "notebook", "content": json.loads(nbformat.writes(broken))},
         "counting/pipeline.yaml": {"type": "file", "format": "text", "content": pipeline},
     }
     headers = {"Authorization": f"token {scientist.full_token}"}
@@ -167,6 +175,83 @@ def test_a_pipeline_is_chosen_and_run(lab: Page) -> None:
     expect(dialog).to_contain_text("the end")
     dialog.get_by_role("button", name="Run", exact=True).click()
     done(lab, "Counting")
+
+
+@pytest.mark.timeout(600)
+def test_a_notebook_that_failed_is_taken_up_at_the_failed_cell(lab: Page, scientist: Person) -> None:
+    open_file(lab, "counting/broken.ipynb")
+    lab.locator(".jp-NotebookPanel:visible").get_by_role("button", name="Run as pipeline").click()
+    dialog = lab.get_by_role("dialog")
+    dialog.get_by_role("textbox", name="factor").fill("8")
+    dialog.get_by_role("button", name="Run", exact=True).click()
+    lab.get_by_role("button", name="Try again from cell 3").click(timeout=SLOW_MS)
+    copy = lab.locator(".jp-NotebookPanel:visible", has_text="An Exception was encountered")
+    expect(copy.locator(".jp-Cell.jp-mod-active")).to_contain_text("assert value == 0", timeout=SLOW_MS)
+    expect(lab.locator("#jp-main-statusbar")).to_contain_text("| Idle", timeout=SLOW_MS)
+    active = copy.locator(".jp-Cell.jp-mod-active")
+    active.locator(".cm-content").fill(
+        "print('it is', value)"
+    )  # with the state and the parameters it failed in
+    lab.keyboard.press("Control+Enter")
+    expect(active.locator(".jp-OutputArea-output")).to_contain_text("it is 56", timeout=SLOW_MS)
+
+
+@pytest.mark.timeout(600)
+def test_a_pipeline_is_scheduled_and_its_schedule_removed(lab: Page, scientist: Person) -> None:
+    lab.get_by_role("button", name="Run pipeline…").click()
+    dialog = lab.get_by_role("dialog")
+    dialog.get_by_role("combobox", name="Pipeline").select_option("Counting")
+    dialog.get_by_label("When").select_option("At other times")
+    dialog.get_by_label("Minute hour day month weekday").fill("often")
+    dialog.get_by_role("button", name="Schedule", exact=True).click()
+    expect(dialog.get_by_role("alert")).to_contain_text("'often' has 1 fields")
+    dialog.get_by_label("When").select_option("Every day")
+    dialog.get_by_label("At, UTC").fill("04:30")
+    dialog.get_by_role("button", name="Schedule", exact=True).click()
+    scheduled = lab.get_by_role("region", name="Schedules").get_by_role("listitem")
+    expect(scheduled).to_contain_text("counting next in", timeout=SLOW_MS)
+    expect(scheduled.locator("[title='30 4 * * *']")).to_be_visible()
+    lab.get_by_role("button", name="Remove the schedule counting").click()
+    expect(lab.get_by_role("region", name="Schedules")).to_have_count(0)
+
+
+@pytest.mark.timeout(300)
+def test_the_launcher_and_the_palette_lead_to_everything(lab: Page) -> None:
+    lab.get_by_role("button", name="New Launcher").first.click()
+    launcher = lab.locator(".jp-Launcher:visible")
+    cards = launcher.locator(".jp-LauncherCard[data-category='Majlis']")
+    titles = [
+        "Models",
+        "Review inbox",
+        "Run a pipeline",
+        "Your first model",
+        "Bring your own data",
+        "Review a model",
+    ]
+    expect(cards).to_have_text(titles)
+    first, ours = (
+        launcher.locator(f".jp-LauncherCard[data-category='{name}']").first for name in ("Notebook", "Majlis")
+    )
+    assert ours.bounding_box()["y"] < first.bounding_box()["y"]  # type: ignore[index]
+    cards.nth(1).focus()
+    lab.keyboard.press("Enter")
+    expect(lab.get_by_role("tab", name=re.compile("^Reviews"))).to_have_attribute("aria-selected", "true")
+    lab.keyboard.press("Control+Shift+C")
+    lab.keyboard.type("Bring your own data")
+    expect(lab.locator(".lm-CommandPalette-item", has_text="Bring your own data")).to_be_visible()
+    lab.keyboard.press("Enter")
+    expect(lab.locator(".lm-TabBar-tabLabel", has_text="02_your_data.ipynb")).to_be_visible(timeout=SLOW_MS)
+
+
+def open_file(lab: Page, path: str) -> None:
+    """Open a file by its path, with the command that Lab has for it."""
+    lab.keyboard.press("Control+Shift+C")
+    lab.keyboard.type("Open from Path")
+    lab.keyboard.press("Enter")
+    dialog = lab.locator(".jp-Dialog")
+    dialog.locator("input").fill(path)
+    lab.keyboard.press("Enter")
+    expect(lab.locator(".lm-TabBar-tabLabel", has_text=path.rpartition("/")[2]).first).to_be_visible()
 
 
 def done(lab: Page, title: str) -> None:

@@ -1,6 +1,5 @@
 """A scientist's first minutes: log in, open the executed training notebook, run a cell; and who cannot."""
 
-import os
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -8,17 +7,8 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import PICTURES
+from tests.browser.sessions import keep, log_in
 from tests.support.workbench import Workbench
-
-
-def log_in(page: Page, bench: Workbench, name: str) -> None:
-    """Log in on the hub's own page."""
-    page.goto(bench.url)
-    page.get_by_label("Username").fill(name)
-    page.locator("#password_input").fill(bench.passwords[name])
-    page.get_by_role("button", name="Sign in").click()
-    expect(page.locator("#start")).to_be_visible()
 
 
 def watched(page: Page, bench: Workbench) -> Callable[[], list[str]]:
@@ -108,10 +98,3 @@ def test_javascript_of_a_notebook_cannot_decide(workbench: Workbench, page: Page
     assert tried[2].split()[1] in ("403", "404", "422")
     audit = workbench.person("engineer").api().get("/services/majlis/api/v1/audit", params={"subject": "m/1"})
     assert audit.json() == []
-
-
-def keep(page: Page, name: str) -> None:
-    """Keep a picture for the documentation, where it is asked for (MAJLIS_PICTURES=1)."""
-    if os.environ.get("MAJLIS_PICTURES"):
-        PICTURES.mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=PICTURES / f"{name}.png")

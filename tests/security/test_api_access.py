@@ -75,6 +75,8 @@ TABLE: list[tuple[str, str, Any, frozenset[str]]] = [
     ("PUT", "/deployments/live", {"release": "flights-2"}, AMIRA_OR_ADMIN),
     ("POST", "/deployments/live/rollback", REASON, AMIRA_OR_ADMIN),
     ("PUT", "/deployments/live", {"release": "flights-2", "strategy": "canary"}, AMIRA_OR_ADMIN),
+    ("GET", "/deployments/live/preview?model=flights&version=2", None, READERS),
+    ("GET", "/deployments/live/traffic", None, READERS),
     ("GET", "/deployments/live/rollout", None, READERS),
     ("POST", "/deployments/live/rollout/promote", REASON, AMIRA_OR_ADMIN),
     ("POST", "/deployments/live/rollout/abort", REASON, AMIRA_OR_ADMIN),

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from onnx import TensorProto, helper
 
 from majlis import clock
 from majlis.registry.release import ONNX, Statement, digests, keypair, sign, write
-from majlis.serving.snapshot import LOCATION, Deployment, Key, Revision, Snapshot, publish
+from majlis.serving.snapshot import LOCATION, Deployment, Key, Revision, Snapshot, TokenKey, publish
 
 ROOT = Path(__file__).parents[2]
 
@@ -113,6 +113,8 @@ class World:
         self.key = f"mjl_{secrets.token_urlsafe(32)}"
         self.deployments: dict[str, Deployment] = {}
         self.revoked: tuple[str, ...] = ()
+        self.token_keys: tuple[TokenKey, ...] = ()
+        self.tokens_revoked: dict[str, datetime] = {}
         self.keys: list[Key] = [self.make_key(self.key, "tester", ("adder",))]
 
     @property
@@ -215,6 +217,8 @@ class World:
             deployments=self.deployments,
             keys=tuple(self.keys),
             revoked=self.revoked,
+            token_keys=self.token_keys,
+            tokens_revoked=self.tokens_revoked,
         )
         publish(self.home / LOCATION, told, self.private)
 

@@ -1,6 +1,9 @@
 """Models that are code: they run in a process of their own, and what they do there stays there."""
 
 import os
+import subprocess
+import sys
+import sysconfig
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +13,7 @@ import mlflow.pyfunc
 import psutil
 import pytest
 
+from majlis.serving.environments import wanted
 from tests.service.gateways import World, linear, wait_until
 
 MODEL = '''
@@ -137,3 +141,52 @@ def test_the_process_goes_with_its_revision(world: World) -> None:
     world.synced()
     wait_until(lambda: not model_processes(world))
     assert world.ask(1.0, name="python").status_code == 200
+
+
+OTHER = '''
+import mlflow
+import pandas as pd
+import tinydep
+
+
+class Says(mlflow.pyfunc.PythonModel):
+    """Multiplies by what another release of a package says."""
+
+    def predict(self, context, model_input: pd.DataFrame, params=None):
+        return [[value * tinydep.FACTOR] for value in model_input["x"]]
+
+
+mlflow.models.set_model(Says())
+'''
+
+
+def test_a_model_runs_on_its_own_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gateway has tinydep 1, the model asked for tinydep 2, and somebody built that environment."""
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "tinydep.py").write_text("FACTOR = 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "one"))
+    source = tmp_path / "model.py"
+    source.write_text(OTHER)
+    world = World(tmp_path)
+    folder = world.release(
+        "other-1",
+        native=lambda folder: mlflow.pyfunc.save_model(
+            folder, python_model=source, pip_requirements=["tinydep==2", f"mlflow=={mlflow.__version__}"]
+        ),
+    )
+    asked = wanted(folder / "model")
+    environment = tmp_path / "environments" / asked.name
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+    [packages] = environment.glob("lib/python*/site-packages")
+    (packages / "tinydep.py").write_text("FACTOR = 2\n")
+    (packages / "workbench.pth").write_text(sysconfig.get_path("purelib") + "\n")  # for all the rest
+    world.deploy("adder", other_1=1)
+    with world.gateway():
+        [revision] = world.synced()["deployments"]["adder"]["revisions"]
+        assert "tinydep is missing" in revision["reason"], "it was not built to the end, so it is not used"
+    (environment / "complete").touch()
+    with world.gateway():
+        [revision] = world.synced()["deployments"]["adder"]["revisions"]
+        assert revision.get("ready"), revision
+        assert revision["environment"] == asked.name
+        assert world.ask(21.0).json()["outputs"][0]["data"] == [42.0]

@@ -114,9 +114,13 @@ def test_profiles_are_for_their_groups(people: People) -> None:
     owner, form = people["owner"], people["compliance"].page("/hub/spawn").text
     assert "restricted" in form
     assert "cpu-large" not in form
-    for wanted, status, told in (("gpu", 403, "is for the groups engineer"), ("nope", 422, "cpu-small")):
+    for options, status, told in (
+        ({"profile": "gpu"}, 403, "is for the groups engineer"),
+        ({"profile": "nope"}, 422, "cpu-small"),
+        ({"image": "registry.example.org/a:1"}, 422, "image does not apply here"),
+    ):
         headers = {"X-XSRFToken": owner.xsrf}
-        answer = owner.browser.post("/hub/api/users/owner/server", json={"profile": wanted}, headers=headers)
+        answer = owner.browser.post("/hub/api/users/owner/server", json=options, headers=headers)
         assert answer.status_code == status, answer.text
         assert told in answer.json()["message"]
 

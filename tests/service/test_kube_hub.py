@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
+from majlis.access import KERNEL_SCOPES, Scope
 from spawner import kube
 from tests.conftest import open_folder
 from tests.support.kube import Thing
 from tests.support.kube_hub import MISSING_IMAGE, SECOND_ENGINEER, KubeHub
 from tests.support.people import Person
 
+API = "/services/majlis/api/v1"
+OTHER_IMAGE = "registry.example.org/majlis/server-r:1"
 PACE = 10.0  # the watches pause a tenth of what they would, so a tenth of an outage makes them give up
 OUTAGE_SECONDS = 75.0 / PACE
 PATIENCE_SECONDS, POLL_SECONDS = 90.0, 0.1
@@ -21,9 +24,9 @@ GAVE_UP, RENEWED = "never recovered, giving up", "ended; it is renewed"
 @pytest.fixture(scope="module")
 def hub() -> Iterator[KubeHub]:
     """A hub in front of a cluster."""
-    broken = {"MAJLIS_PROFILE_CPU_LARGE_IMAGE": MISSING_IMAGE}
+    broken = {"MAJLIS_PROFILE_CPU_LARGE_IMAGE": MISSING_IMAGE, "MAJLIS_PROFILE_CPU_SMALL_IMAGES": OTHER_IMAGE}
     with open_folder() as folder:
-        running = KubeHub(folder, PACE, broken)
+        running = KubeHub(folder, PACE, broken, control=True)
         try:
             yield running.start()
         finally:
@@ -92,6 +95,14 @@ def test_spot_is_the_default_and_the_shared_gpu_is_a_slice(hub: KubeHub) -> None
         stop(hub, person)
 
 
+def test_an_image_that_is_listed_is_started(hub: KubeHub) -> None:
+    scientist = hub.person("scientist")
+    assert OTHER_IMAGE in scientist.page("/hub/spawn").text
+    scientist.start_server(profile="cpu-small", image=OTHER_IMAGE)
+    assert pod_of(hub, "scientist")["spec"]["containers"][0]["image"] == OTHER_IMAGE
+    stop(hub, scientist)
+
+
 def test_a_second_gpu_server_waits_for_the_first_to_stop(hub: KubeHub) -> None:
     first, second = hub.person("engineer"), hub.person(SECOND_ENGINEER)
     first.start_server(profile="gpu")
@@ -118,6 +129,7 @@ def test_a_second_gpu_server_waits_for_the_first_to_stop(hub: KubeHub) -> None:
         ("owner", {"profile": "nope"}, 422, "Yours are: cpu-small"),
         ("engineer", {"profile": "gpu", "capacity": "spot"}, 422, "Options are: profile"),
         ("scientist", {"capacity": "free"}, 422, "Choose one of: spot, on-demand"),
+        ("scientist", {"image": "evil.example.org/x:1"}, 422, f"Choose one of: usual, {OTHER_IMAGE}"),
     ],
 )
 def test_a_choice_that_is_not_allowed_is_refused_with_what_is(
@@ -156,6 +168,40 @@ def test_an_outage_of_the_api_is_survived(hub: KubeHub) -> None:
     assert pod_of(hub, "scientist")["metadata"]["uid"] == uid, "the server was started anew"
     for person in (owner, scientist):
         stop(hub, person)
+
+
+def test_the_control_plane_asks_for_the_others_through_the_proxy(hub: KubeHub) -> None:
+    health = httpx.get(f"{hub.url}/services/majlis/health", trust_env=False).json()
+    found = {one["name"]: one for one in health["components"]}
+    assert found["hub"]["status"] == "ok"
+    assert "look at the pod's events" in found["gateway"]["reason"]
+
+
+def test_decisions_have_an_origin_and_a_client_of_their_own(hub: KubeHub) -> None:
+    engineer = hub.person("engineer")
+    there = engineer.decisions()
+    assert Scope.REVIEW in there.get(f"{API}/whoami").json()["scopes"]
+    here = engineer.page(f"{API}/whoami").json()
+    assert here["name"] == "engineer"
+    assert Scope.REVIEW not in here["scopes"]
+    decision = {"json": {"decision": "approve", "reason": "forged", "as": "engineer"}}
+    path = f"{API}/models/any/versions/1/reviews"
+    forged = there.post(path, headers={"Origin": hub.url}, **decision)
+    assert forged.status_code == 403, "a page of the hub's origin decides with the person's own session"
+    assert there.post(path, **decision).status_code == 404, (
+        "from its own page it is heard: there is no such model"
+    )
+
+
+def test_a_kernels_token_decides_on_neither_origin(hub: KubeHub) -> None:
+    engineer = hub.person("engineer")
+    engineer.start_server(profile="cpu-small")
+    token = engineer.kernel_token()
+    for origin in (hub.url, hub.decisions_url):
+        headers = {"Authorization": f"Bearer {token}"}
+        me = httpx.get(f"{origin}{API}/whoami", headers=headers, trust_env=False).json()
+        assert set(me["scopes"]) == {scope.value for scope in KERNEL_SCOPES}
+    stop(hub, engineer)
 
 
 def test_a_server_that_ends_by_itself_is_noticed(hub: KubeHub) -> None:

@@ -27,6 +27,7 @@ KINDS = {
     "events": "Event",
     "services": "Service",
     "secrets": "Secret",
+    "configmaps": "ConfigMap",
     "persistentvolumeclaims": "PersistentVolumeClaim",
 }
 SERVER_GRACE_SECONDS = 0.1  # what open connections get when the API goes away

@@ -1,27 +1,35 @@
 """A real JupyterHub that starts people's servers as pods of the cluster in `tests.support.kube`."""
 
 import asyncio
+import base64
+import json
 import os
+import secrets
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Coroutine, Mapping
+from copy import deepcopy
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import httpx
 
+from hub_config import roles
+from majlis.registry import release
 from majlis.settings import load
-from tests.support.kube import ApiServer, Store, Thing, write_config
-from tests.support.kube_nodes import Node, Nodes
+from tests.support.kube import NAMESPACE, ApiServer, Store, Thing, write_config
+from tests.support.kube_nodes import ADDRESS, Node, Nodes, address_of
+from tests.support.kustomize import resolved
 from tests.support.people import Person
 from tests.support.workbench import ROOT, free_ports, without_settings
 
 VALUES = ROOT / "hub_config" / "kubernetes" / "values.yaml"
 CONFIG = Path(__file__).with_name("kube_hub_config.py")
 PASSWORD, SECOND_ENGINEER = "a password of the tests", "second-engineer"
+CONTROL_URL, CONTROL_ADDRESS = "http://majlis-control:8082", address_of(250)
 MISSING_IMAGE = "registry.example.org/majlis/gone:1"
 START_SECONDS, STOP_SECONDS, POLL_SECONDS = 90.0, 30.0, 0.1
 
@@ -47,8 +55,8 @@ NODES = [  # the cheap ones first: a pod that may run anywhere is put there
 class Cluster:
     """The API server and the nodes, in a thread of their own."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, names: Mapping[str, str]) -> None:
+        self.folder, self.names = folder, names
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, name="cluster")
         self.store = Store()
@@ -67,7 +75,16 @@ class Cluster:
 
     async def join(self) -> None:
         """Let the nodes join."""
-        self.nodes = Nodes(self.store, NODES, self.folder, frozenset({MISSING_IMAGE}))
+        image = {"/srv/majlis": ROOT}
+        self.nodes = Nodes(self.store, NODES, self.folder, frozenset({MISSING_IMAGE}), self.names, image)
+
+    def create(self, plural: str, thing: Thing) -> None:
+        """Keep something in the cluster, as `kubectl apply` does."""
+
+        async def created() -> None:
+            self.store.create(plural, thing)
+
+        self.do(created())
 
     def stop(self) -> None:
         """End every pod, and the API."""
@@ -101,7 +118,7 @@ class Cluster:
         found = [
             each
             for each in self.things("pods")
-            if each["metadata"]["annotations"]["hub.jupyter.org/username"] == name
+            if each["metadata"].get("annotations", {}).get("hub.jupyter.org/username") == name
         ]
         return found[0] if found else None
 
@@ -121,11 +138,15 @@ class KubeHub:
         pace: float = 1,
         overrides: Mapping[str, str] = MappingProxyType({}),  # settings, as environment variables name them
         spawner: str = "",  # the class of another spawner, to compare with
+        control: bool = False,  # with a control plane, as its manifest says
     ) -> None:
-        self.cluster = Cluster(folder)
+        self.control = control
         self.log = folder / "hub.log"
         port, hub_port, proxy_port = free_ports(3)
-        self.url = f"http://127.0.0.1:{port}"
+        self.url, self.decisions_url = f"http://127.0.0.1:{port}", f"http://{CONTROL_ADDRESS}:8082"
+        names = {"hub:8081": f"127.0.0.1:{hub_port}", "proxy-public": f"127.0.0.1:{port}"}
+        self.cluster = Cluster(folder, names)
+        self.tokens = {name: secrets.token_hex(32) for name in (roles.CONTROL, roles.DECISIONS)}
         self.settings_overrides = {
             "MAJLIS_SETTINGS": str(ROOT / "settings.ini"),
             "MAJLIS_WORKBENCH_HOME": str(folder / "var"),
@@ -138,6 +159,9 @@ class KubeHub:
             "KUBE_HUB_FOLDER": str(folder),
             "KUBE_HUB_PACE": str(pace),
             "KUBE_HUB_SPAWNER": spawner,
+            "KUBE_HUB_TOKENS": json.dumps(self.tokens if control else {}),
+            "MAJLIS_HUB_ORIGIN": self.url,
+            "MAJLIS_DECISIONS_ORIGIN": self.decisions_url,
             "KUBE_HUB_URL": self.url,
             "KUBE_HUB_API": f"http://127.0.0.1:{hub_port}",
             "KUBE_HUB_PROXY_API": f"http://127.0.0.1:{proxy_port}",
@@ -147,8 +171,10 @@ class KubeHub:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> "KubeHub":
-        """Start the cluster and the hub, and wait until the hub answers."""
+        """Start the cluster, the control plane where asked, and the hub; wait until they answer."""
         self.cluster.start()
+        if self.control:
+            self.start_control_plane()
         environment = self.environment | {"KUBECONFIG": write_config(self.folder, self.cluster.api.url)}
         command = [sys.executable, "-m", "jupyterhub", "-f", str(CONFIG)]
         with self.log.open("wb") as log:
@@ -156,11 +182,37 @@ class KubeHub:
                 command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
             )
         deadline = time.monotonic() + START_SECONDS
-        while not self.answers():
+        while not answers(f"{self.url}/hub/health"):
             assert self.process.poll() is None, f"the hub ended:\n{self.said()}"
             assert time.monotonic() < deadline, f"the hub did not start:\n{self.said()}"
             time.sleep(POLL_SECONDS)
         return self
+
+    def start_control_plane(self) -> None:
+        """Run the control plane as its manifest says, with the two addresses and the secrets of this hub."""
+        manifests = {
+            (each["kind"], each["metadata"]["name"]): each
+            for each in resolved(VALUES.parent)
+            if each["metadata"].get("namespace") == NAMESPACE
+        }
+        config = deepcopy(manifests["ConfigMap", "majlis"])
+        config["data"] |= {"MAJLIS_HUB_ORIGIN": self.url, "MAJLIS_DECISIONS_ORIGIN": self.decisions_url}
+        config["data"] |= {"MAJLIS_KUBERNETES_PROXY_URL": self.url}  # there is no name server
+        self.cluster.create("configmaps", config)
+        tokens = {f"hub.services.{name}.apiToken": token for name, token in self.tokens.items()}
+        self.cluster.create("secrets", secret("hub", tokens))
+        databases = {"store": f"sqlite:///{self.folder}/control.sqlite"}
+        self.cluster.create("secrets", secret("majlis-databases", databases))
+        key = self.folder / "signing.pem"
+        release.keypair(key, self.folder / "signing.pub")
+        self.cluster.create("secrets", secret("majlis-signing", {"signing.pem": key.read_text()}))
+        template = deepcopy(manifests["Deployment", "majlis-control"]["spec"]["template"])
+        template["metadata"] |= {"name": "majlis-control", "annotations": {ADDRESS: CONTROL_ADDRESS}}
+        self.cluster.create("pods", template)
+        deadline = time.monotonic() + START_SECONDS
+        while not answers(f"{self.decisions_url}/services/majlis/health"):
+            assert time.monotonic() < deadline, (self.folder / "majlis-control.log").read_text()
+            time.sleep(POLL_SECONDS)
 
     def stop(self) -> None:
         """Stop the hub, with its proxy, and the cluster."""
@@ -169,17 +221,24 @@ class KubeHub:
             self.process.wait(STOP_SECONDS)
         self.cluster.stop()
 
-    def answers(self) -> bool:
-        """Can people open the hub?"""
-        try:
-            return httpx.get(f"{self.url}/hub/health", trust_env=False).status_code == 200
-        except httpx.HTTPError:
-            return False
-
     def said(self) -> str:
         """The hub's log."""
         return self.log.read_text()
 
     def person(self, name: str) -> Person:
         """Somebody, logged in."""
-        return Person(self.url, self.url, name, PASSWORD)
+        return Person(self.url, self.decisions_url, name, PASSWORD)
+
+
+def secret(name: str, data: Mapping[str, str]) -> Thing:
+    """A Secret's manifest."""
+    encoded = {key: base64.b64encode(value.encode()).decode() for key, value in data.items()}
+    return {"metadata": {"name": name}, "data": encoded}
+
+
+def answers(url: str) -> bool:
+    """Does somebody answer there?"""
+    try:
+        return httpx.get(url, trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False

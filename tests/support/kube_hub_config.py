@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import yaml
 
 from hub_config import roles
 from hub_config.workbench.bench import PROXY
-from tests.support.kube_hub import PASSWORD, SECOND_ENGINEER, VALUES
+from tests.support.kube_hub import CONTROL_URL, PASSWORD, SECOND_ENGINEER, VALUES
 
 c: Any = get_config()  # type: ignore[name-defined]  # noqa: F821
 folder = Path(os.environ["KUBE_HUB_FOLDER"])
@@ -42,10 +43,19 @@ c.JupyterHub.db_url = f"sqlite:///{folder}/hub.sqlite"
 c.JupyterHub.cookie_secret_file = str(folder / "cookie_secret")
 c.JupyterHub.authenticator_class = "dummy"
 c.DummyAuthenticator.password = PASSWORD
-c.JupyterHub.services = []
+values = yaml.safe_load(VALUES.read_text())["hub"]
+tokens = json.loads(os.environ["KUBE_HUB_TOKENS"])
+c.JupyterHub.services = [
+    {"name": name} | service | {"api_token": tokens[name]}
+    for name, service in values["services"].items()
+    if name in tokens  # the others are not started: the hub would wait for them
+]
+for service in c.JupyterHub.services:
+    if service.get("url") == CONTROL_URL:
+        service["url"] = os.environ["MAJLIS_DECISIONS_ORIGIN"]
 c.JupyterHub.load_roles = []
 
-exec(yaml.safe_load(VALUES.read_text())["hub"]["extraConfig"]["majlis"])
+exec(values["extraConfig"]["majlis"])
 
 people = roles.groups(demo_accounts=True)
 people["engineer"]["users"].append(SECOND_ENGINEER)

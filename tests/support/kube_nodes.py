@@ -1,21 +1,25 @@
 """Nodes for `tests.support.kube`: a scheduler, and a kubelet that runs a pod's container as a process here.
 
-Every pod has an address of its own on the loopback. A claim is a folder, which the process starts in; images
-are names only, and one that is said to be missing cannot be pulled.
+Every pod has an address of its own on the loopback. What is mounted is a folder here, and the environment
+tells its path; images are names only, and one that is said to be missing cannot be pulled.
 """
 
 import asyncio
+import base64
 import os
 import re
 import signal
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from tests.support.kube import Store, Thing, now
 
 UNITS = {"": 1, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+ADDRESS = "tests/address"  # annotation of a pod that is to have a certain address
 REPELLING = ("NoSchedule", "NoExecute")
 
 
@@ -98,8 +102,19 @@ class Running(NamedTuple):
 class Nodes:
     """The scheduler and the kubelets of all nodes; they work whether the API is reachable or not."""
 
-    def __init__(self, store: Store, nodes: list[Node], folder: Path, missing_images: frozenset[str]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        nodes: list[Node],
+        folder: Path,
+        missing_images: frozenset[str] = frozenset(),
+        names: Mapping[str, str] = MappingProxyType(
+            {}
+        ),  # the cluster's DNS: host or host:port, and what it is here
+        paths: Mapping[str, Path] = MappingProxyType({}),  # what images hold: a path, and where that is here
+    ) -> None:
         self.store, self.nodes, self.folder, self.missing = store, nodes, folder, missing_images
+        self.names, self.paths = names, paths
         self.running: dict[str, Running] = {}  # by the pod's uid
         self.seen: set[tuple[str, str]] = set()  # what was begun for which pod
         self.tasks: set[asyncio.Task[None]] = set()
@@ -174,13 +189,14 @@ class Nodes:
             self.store.event(pod, "Failed", f"Failed to pull image: {why}", kind="Warning")
             self.say(name, container, "Pending", {"waiting": {"reason": "ErrImagePull", "message": why}})
             return
-        address = f"127.0.{1 + len(self.seen) // 250}.{1 + len(self.seen) % 250}"
-        home, log = self.home(pod), self.folder / f"{name}.log"
+        address = pod["metadata"].get("annotations", {}).get(ADDRESS) or address_of(len(self.seen))
+        mounts = self.mounts(pod, container)
+        home, log = moved(container.get("workingDir", "/tmp"), mounts), self.folder / f"{name}.log"
         with log.open("ab") as output:
             process = await asyncio.create_subprocess_exec(
                 *container.get("command", []),
-                *container["args"],
-                env=environment(container, address, home),
+                *container.get("args", []),
+                env=self.environment(container, address, mounts) | {"HOME": home},
                 cwd=home,
                 stdout=output,
                 stderr=output,
@@ -204,12 +220,47 @@ class Nodes:
         containers = [told | {"ready": ready, "started": ready, "state": state}]
         self.store.change("pods", name, status=old | new | {"containerStatuses": containers})
 
-    def home(self, pod: Thing) -> Path:
-        """The folder that the pod's claim is."""
-        (volume,) = pod["spec"]["volumes"]
-        place: Path = self.folder / volume["persistentVolumeClaim"]["claimName"]
-        place.mkdir(exist_ok=True)
-        return place
+    def mounts(self, pod: Thing, container: Thing) -> dict[str, Path]:
+        """The paths where something is mounted or the image holds something, each with its folder here."""
+        volumes = {each["name"]: each for each in pod["spec"].get("volumes", [])}
+        found = dict(self.paths)
+        for mount in container.get("volumeMounts", []):
+            volume = volumes[mount["name"]]
+            if claim := volume.get("persistentVolumeClaim"):
+                place = self.folder / claim["claimName"] / mount.get("subPath", "")
+            else:
+                place = self.folder / pod["metadata"]["uid"] / mount["name"]
+            place.mkdir(parents=True, exist_ok=True)
+            if secret := volume.get("secret"):
+                for key, value in self.store.read("secrets", secret["secretName"])["data"].items():
+                    (place / key).write_bytes(base64.b64decode(value))
+            found[mount["mountPath"]] = place
+        return found
+
+    def environment(self, container: Thing, address: str, mounts: Mapping[str, Path]) -> dict[str, str]:
+        """What a container's process finds: the image's own part, and the pod's.
+
+        All pods share one machine, so who would listen everywhere in a pod listens at its pod's address.
+        """
+        programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        given: dict[str, str] = {}
+        for source in container.get("envFrom", []):
+            given |= self.store.read("configmaps", source["configMapRef"]["name"])["data"]
+        given |= {each["name"]: self.value(each) for each in container.get("env", [])}
+        for name, value in given.items():
+            there = value.replace("0.0.0.0", address)
+            for host, here in self.names.items():
+                there = there.replace(f"//{host}/", f"//{here}/")
+            given[name] = moved(there, mounts)
+        return {"PATH": programs, "LANG": "C.UTF-8"} | given
+
+    def value(self, variable: Thing) -> str:
+        """What a variable says, or the secret that it names."""
+        if wanted := variable.get("valueFrom", {}).get("secretKeyRef"):
+            return base64.b64decode(
+                self.store.read("secrets", wanted["name"])["data"][wanted["key"]]
+            ).decode()
+        return str(variable.get("value", ""))
 
     async def end(self, pod: Thing) -> None:
         """Ask a pod's process to end, make it end, and let the pod go."""
@@ -231,17 +282,17 @@ class Nodes:
             raise error
 
 
-def environment(container: Thing, address: str, home: Path) -> dict[str, str]:
-    """What a container's process finds: the image's own part, and the pod's.
+def address_of(number: int) -> str:
+    """An address of the loopback that no other process' pods have."""
+    return f"127.{1 + os.getpid() % 250}.{os.getpid() // 250 % 250}.{number}"
 
-    All pods share one machine, so a server listens at its pod's address where in a pod it listens everywhere.
-    """
-    programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    image = {"PATH": programs, "LANG": "C.UTF-8", "HOME": str(home)}
-    given = {each["name"]: each.get("value", "") for each in container["env"]}
-    if service := given.get("JUPYTERHUB_SERVICE_URL"):
-        given["JUPYTERHUB_SERVICE_URL"] = service.replace("//0.0.0.0:", f"//{address}:")
-    return image | given
+
+def moved(path: str, mounts: Mapping[str, Path]) -> str:
+    """Where a path of a container is here."""
+    for mount in sorted(mounts, key=len, reverse=True):
+        if path == mount or path.startswith(f"{mount}/"):
+            return str(mounts[mount]) + path.removeprefix(mount)
+    return path
 
 
 def condition(kind: str, status: str, **more: str) -> Thing:

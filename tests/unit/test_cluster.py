@@ -1,9 +1,14 @@
 """The manifests of hub_config/kubernetes: valid, and the network policies judged by who reaches whom."""
 
+import importlib
 import ipaddress
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
+import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
@@ -12,16 +17,22 @@ from traitlets.config import Config
 from traitlets.config.loader import PyFileConfigLoader
 
 from hub_config import roles
-from majlis.access import KERNEL_SCOPES, Role
+from majlis.access import KERNEL_SCOPES, Role, Scope
+from majlis.errors import SettingsError
 from majlis.settings import load
 from spawner.kube_spawner import WatchfulKubeSpawner
+from tests.support.kustomize import resolved
+from tests.support.pod_security import restricted
 
 FOLDER = Path(__file__).parents[2] / "hub_config" / "kubernetes"
 CLUSTER = "1.37"  # the Kubernetes whose schemas the manifests are held against
 VALUES = yaml.safe_load((FOLDER / "values.yaml").read_text())
 RESOURCES = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())["resources"]
-MANIFESTS = [doc for name in RESOURCES for doc in yaml.safe_load_all((FOLDER / name).read_text())]
+MANIFESTS = resolved(FOLDER)
 NAMESPACES = {doc["metadata"]["name"]: doc for doc in MANIFESTS if doc["kind"] == "Namespace"}
+WORKLOADS = {doc["metadata"]["name"]: doc for doc in MANIFESTS if doc["kind"] == "Deployment"}
+SCHEMA = yaml.safe_load((FOLDER.parents[1] / "tests" / "support" / "chart.schema.yaml").read_text())
+SETTINGS = load(environ={})
 POLICIES = [doc for doc in MANIFESTS if doc["kind"] == "NetworkPolicy"]
 
 
@@ -34,7 +45,15 @@ def name_of(manifest: dict[str, Any]) -> str:
 @pytest.mark.parametrize("manifest", MANIFESTS, ids=name_of)
 def test_a_manifest_is_valid_and_in_a_namespace_of_ours(manifest: dict[str, Any]) -> None:
     kubernetes_validate.validate(manifest, CLUSTER, strict=True)
-    assert manifest["kind"] == "Namespace" or manifest["metadata"]["namespace"] in NAMESPACES
+    everywhere = manifest["kind"] in ("Namespace", "PersistentVolume")
+    assert everywhere or manifest["metadata"]["namespace"] in NAMESPACES
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+def test_the_kustomization_is_what_kubectl_makes_of_it() -> None:
+    made = subprocess.run(["kubectl", "kustomize", str(FOLDER)], capture_output=True, text=True, check=True)
+    documents = list(yaml.safe_load_all(made.stdout))
+    assert sorted(documents, key=name_of) == sorted(MANIFESTS, key=name_of)
 
 
 def test_every_file_is_applied_or_the_charts() -> None:
@@ -46,7 +65,7 @@ def test_a_namespace_is_restricted_closed_and_counted(namespace: str) -> None:
     labels = NAMESPACES[namespace]["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
     inside = [doc for doc in MANIFESTS if doc["metadata"].get("namespace") == namespace]
-    assert {doc["kind"] for doc in inside} == {"NetworkPolicy", "ResourceQuota", "LimitRange"}
+    assert {"NetworkPolicy", "ResourceQuota", "LimitRange"} <= {doc["kind"] for doc in inside}
     (denied,) = [doc["spec"] for doc in inside if doc["metadata"]["name"] == "default-deny"]
     assert denied == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
 
@@ -154,7 +173,8 @@ def reaches(source: Pod, target: Pod, port: int) -> bool:
         *((server, PROXY, 8000) for server in (OPEN, CLOSED, JOB)),
         *((server, GATEWAY, 8080) for server in (OPEN, CLOSED, JOB, INGRESS, OTHER_TEAM)),
         *((HUB, server, 8888) for server in (OPEN, CLOSED)),
-        *((front, CONTROL, 8082) for front in (HUB, PROXY)),
+        *((front, CONTROL, 8082) for front in (HUB, PROXY, INGRESS)),
+        *((CONTROL, other, port) for other, port in ((PROXY, 8000), (GATEWAY, 8080))),
         *((front, MLFLOW, 8083) for front in (HUB, PROXY, CONTROL)),
         *((owner, DATABASE, 5432) for owner in (CONTROL, MLFLOW)),
         *((anyone, DNS, 53) for anyone in (OPEN, CLOSED, GATEWAY, JOB)),
@@ -205,7 +225,12 @@ def test_the_charts_values_keep_the_pods_restricted_and_the_way_out_ours() -> No
     assert not any(server["networkPolicy"]["egressAllowRules"].values())
     assert server["allowPrivilegeEscalation"] is False
     assert server["storage"]["type"] == "none"
-    assert set(VALUES) == {"hub", "proxy", "singleuser", "scheduling", "prePuller", "cull"}
+
+
+def test_the_values_use_only_keys_that_the_chart_knows() -> None:
+    jsonschema.validate(VALUES, SCHEMA)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"hub": {"extraConfiguration": {}}}, SCHEMA)
 
 
 def test_the_charts_values_hold_no_secret() -> None:
@@ -219,11 +244,28 @@ def keys(values: Any) -> list[str]:
     return [*values, *(key for value in values.values() for key in keys(value))]
 
 
-def test_the_charts_extra_config_finishes_the_hub() -> None:
+@pytest.fixture
+def origins(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The hub's environment, as the chart takes it from our ConfigMap."""
+    found = {}
+    for name, value in VALUES["hub"]["extraEnv"].items():
+        found[name] = value if isinstance(value, str) else taken(value["valueFrom"], "majlis")
+        if name.endswith("_ORIGIN"):
+            monkeypatch.setenv(name, found[name])
+    return found
+
+
+def finished() -> Config:
+    """The hub's configuration after the chart's part and ours."""
     config = Config()
     config.JupyterHub.services = [{"name": name} | each for name, each in VALUES["hub"]["services"].items()]
     config.JupyterHub.load_roles = [{"name": "jupyterhub-idle-culler", "scopes": ["list:users"]}]
     exec(VALUES["hub"]["extraConfig"]["majlis"], {"c": config})
+    return config
+
+
+def test_the_charts_extra_config_finishes_the_hub(origins: dict[str, str]) -> None:
+    config = finished()
     assert import_item(config.JupyterHub.spawner_class) is WatchfulKubeSpawner
     assert callable(config.KubeSpawner.profile_list)
     found = [role["name"] for role in config.JupyterHub.load_roles]
@@ -232,6 +274,148 @@ def test_the_charts_extra_config_finishes_the_hub() -> None:
     assert set(config.JupyterHub.load_groups) == {role.value for role in Role}
     for service in config.JupyterHub.services:
         assert set(service["oauth_client_allowed_scopes"]) >= {scope.value for scope in KERNEL_SCOPES}
+
+
+DECIDING = {scope.value for scope in Scope} - {scope.value for scope in KERNEL_SCOPES}
+
+
+def test_people_decide_through_a_client_and_an_origin_of_their_own(origins: dict[str, str]) -> None:
+    config = finished()
+    found = {service["name"]: service for service in config.JupyterHub.services}
+    allowed = {name: set(service["oauth_client_allowed_scopes"]) for name, service in found.items()}
+    assert allowed[roles.DECISIONS] >= DECIDING
+    for name in (roles.CONTROL, roles.TRACKING):
+        assert not allowed[name] & DECIDING
+    assert not set(config.Spawner.server_token_scopes) & DECIDING
+    assert found[roles.DECISIONS]["oauth_redirect_uri"] == (
+        "https://decisions.example.org/services/majlis/oauth_callback"
+    )
+    given = variables(WORKLOADS["majlis-control"])
+    assert given["MAJLIS_DECISIONS_CLIENT_ID"] == found[roles.DECISIONS]["oauth_client_id"]
+    assert given["MAJLIS_DECISIONS_ORIGIN"] == origins["MAJLIS_DECISIONS_ORIGIN"]
+    assert given["MAJLIS_DECISIONS_SECRET"] == f"hub/hub.services.{roles.DECISIONS}.apiToken"
+    (ingress,) = [doc["spec"] for doc in MANIFESTS if doc["kind"] == "Ingress"]
+    (rule,) = ingress["rules"]
+    assert f"https://{rule['host']}" == origins["MAJLIS_DECISIONS_ORIGIN"]
+    assert ingress["tls"][0]["hosts"] == [rule["host"]]
+
+
+@pytest.mark.parametrize(
+    "decisions", ["", "https://majlis.example.org", "https://majlis.example.org:443", "decisions.example.org"]
+)
+def test_a_hub_whose_decisions_have_no_origin_of_their_own_does_not_start(
+    decisions: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAJLIS_HUB_ORIGIN", "https://majlis.example.org")
+    monkeypatch.setenv("MAJLIS_DECISIONS_ORIGIN", decisions)
+    with pytest.raises(SettingsError, match="two addresses"):
+        finished()
+
+
+def variables(workload: dict[str, Any]) -> dict[str, str]:
+    """What a workload's container finds in its environment; a secret is told by its name and key."""
+    (container,) = workload["spec"]["template"]["spec"]["containers"]
+    namespace = workload["metadata"]["namespace"]
+    found = {}
+    for source in container["envFrom"]:
+        found |= config_map(source["configMapRef"]["name"], namespace)
+    for each in container["env"]:
+        found[each["name"]] = each["value"] if "value" in each else taken(each["valueFrom"], namespace)
+    return found
+
+
+def taken(source: dict[str, Any], namespace: str) -> str:
+    """What a variable takes from elsewhere."""
+    if wanted := source.get("configMapKeyRef"):
+        return config_map(wanted["name"], namespace)[wanted["key"]]
+    return "/".join([source["secretKeyRef"]["name"], source["secretKeyRef"]["key"]])
+
+
+def config_map(name: str, namespace: str) -> dict[str, str]:
+    """The values of one of our ConfigMaps."""
+    (data,) = [
+        doc["data"]
+        for doc in MANIFESTS
+        if doc["kind"] == "ConfigMap" and doc["metadata"] == {"name": name, "namespace": namespace}
+    ]
+    return dict(data)
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_a_workload_is_restricted_watched_and_bounded(name: str) -> None:
+    workload = WORKLOADS[name]
+    spec = workload["spec"]["template"]["spec"]
+    restricted(spec)
+    (container,) = spec["containers"]
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert {"startupProbe", "readinessProbe", "livenessProbe"} <= container.keys()
+    assert container["resources"]["limits"]["memory"]
+    assert container["resources"]["requests"].keys() == {"cpu", "memory"}
+    assert container["image"].rpartition(":")[2] not in ("", "latest")
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["enableServiceLinks"] is False, "MAJLIS_GATEWAY_PORT of a Service would be read as a setting"
+    beside = [
+        doc for doc in MANIFESTS if doc["metadata"].get("namespace") == workload["metadata"]["namespace"]
+    ]
+    named = {(doc["kind"], doc["metadata"]["name"]) for doc in beside}
+    kinds = ("Service", "ServiceAccount", "PodDisruptionBudget")
+    assert {(kind, name) for kind in kinds} <= named
+    assert spec["serviceAccountName"] == name
+    labels = workload["spec"]["template"]["metadata"]["labels"]
+    for doc in beside:
+        if doc["metadata"]["name"] == name and doc["kind"] in kinds[::2]:
+            selector = doc["spec"]["selector"]
+            assert selector.get("matchLabels", selector) == labels
+    claims = [volume["persistentVolumeClaim"]["claimName"] for volume in spec["volumes"] if len(volume) == 2
+              and "persistentVolumeClaim" in volume]  # fmt: skip
+    assert {("PersistentVolumeClaim", claim) for claim in claims} <= named
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_a_workloads_environment_is_one_that_the_settings_accept(name: str) -> None:
+    given = variables(WORKLOADS[name])
+    secret = {
+        "majlis-databases/store": "postgresql+psycopg://u:p@db/m",
+        "majlis-databases/tracking": "postgresql://db/t",
+    }
+    settings = load(
+        FOLDER.parents[1] / "settings.ini", {key: secret.get(value, value) for key, value in given.items()}
+    )
+    (container,) = WORKLOADS[name]["spec"]["template"]["spec"]["containers"]
+    (port,) = [each["containerPort"] for each in container["ports"]]
+    listens = {
+        "majlis-control": settings.workbench.control_port,
+        "mlflow": 8083,
+        "majlis-gateway": settings.gateway.port,
+    }
+    assert port == listens[name]
+    importlib.import_module(container["command"][-1])
+    mounted = [Path(each["mountPath"]) for each in container["volumeMounts"]]
+    needed = {
+        "majlis-control": [
+            settings.control,
+            settings.release.folder,
+            settings.snapshot,
+            settings.release.signing_key,
+        ],
+        "mlflow": [Path(settings.tracking.artifacts)],
+        "majlis-gateway": [settings.release.folder, settings.snapshot, settings.gateway.predictions],
+    }
+    for place in needed[name]:
+        assert any(place.is_relative_to(mount) for mount in mounted), f"{place} is not kept"
+
+
+def test_the_hub_sends_people_to_the_services_of_these_manifests() -> None:
+    ports = {
+        doc["metadata"]["name"]: doc["spec"]["ports"][0]["port"]
+        for doc in MANIFESTS
+        if doc["kind"] == "Service"
+    }
+    for service in VALUES["hub"]["services"].values():
+        if "url" in service:
+            at = urlsplit(service["url"])
+            assert ports[at.hostname] == at.port
+    assert VALUES["cull"]["timeout"] == SETTINGS.workbench.idle_seconds
 
 
 @pytest.mark.parametrize(

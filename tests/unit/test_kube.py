@@ -17,9 +17,9 @@ from majlis.settings import Profile, Settings, load
 from spawner import kube
 from spawner.kube_spawner import WatchfulKubeSpawner
 from tests.support.kube import DEFAULT, write_config
+from tests.support.pod_security import restricted
 
 CLUSTER = "1.37"  # the Kubernetes whose schemas the manifests are held against
-ALLOWED_VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim"}
 SETTINGS = load(environ={})
 
 
@@ -87,29 +87,12 @@ def starts() -> Iterator[dict[str, str]]:
             yield {"profile": name, **dict(zip(choices, combination, strict=True))}
 
 
-def restricted(pod: dict[str, Any]) -> None:
-    """Fails unless a pod meets the pod-security level `restricted`."""
-    spec = pod["spec"]
-    assert not {"hostNetwork", "hostPID", "hostIPC"} & {key for key, value in spec.items() if value}
-    for volume in spec.get("volumes", []):
-        assert set(volume) - {"name"} <= ALLOWED_VOLUMES
-    for each in [*spec["containers"], *spec.get("initContainers", [])]:
-        context = each["securityContext"]
-        assert context["allowPrivilegeEscalation"] is False
-        assert not context.get("privileged")
-        assert context["capabilities"] == {"drop": ["ALL"]}
-        assert context["runAsNonRoot"] is True
-        assert context.get("runAsUser", spec["securityContext"].get("runAsUser")) != 0
-        assert context["seccompProfile"] == {"type": "RuntimeDefault"}
-        assert not [port for port in each.get("ports", []) if "hostPort" in port]
-
-
 @pytest.mark.parametrize("options", list(starts()), ids=lambda options: "-".join(options.values()))
 def test_every_start_makes_a_valid_restricted_pod(options: dict[str, str]) -> None:
     profile = SETTINGS.profiles[options["profile"]]
     pod = pod_of(options, profile.groups[0])
     kubernetes_validate.validate(pod, CLUSTER, strict=True)
-    restricted(pod)
+    restricted(pod["spec"])
     assert pod["spec"]["automountServiceAccountToken"] is False
     assert pod["spec"]["nodeSelector"] == profile.node_selector
     assert pod["metadata"]["annotations"]["majlis/profile"] == options["profile"]
@@ -174,6 +157,49 @@ def test_a_profiles_image_is_used_and_forgotten() -> None:
     usual = spawner.image
     assert container(asyncio.run(chosen(spawner, {"profile": "gpu"})))["image"] == own.image
     assert container(asyncio.run(chosen(spawner, {"profile": "cpu-small"})))["image"] == usual
+
+
+OWN, OTHER = "registry.example.org/gpu:1", "registry.example.org/gpu@sha256:" + "0" * 64
+
+
+def with_images(image: str) -> Settings:
+    """The settings, with a choice of images for the profile gpu."""
+    chosen = SETTINGS.profiles["gpu"].model_copy(update={"image": image, "images": (OTHER,)})
+    return SETTINGS.model_copy(update={"profiles": SETTINGS.profiles | {"gpu": chosen}})
+
+
+@pytest.mark.parametrize(
+    ("image", "wanted", "started"),
+    [
+        (OWN, {}, OWN),
+        (OWN, {"image": OWN}, OWN),
+        ("", {"image": OTHER}, OTHER),
+        ("", {"image": "usual"}, None),
+    ],
+)
+def test_an_image_is_chosen_from_those_that_are_listed(
+    image: str, wanted: dict[str, str], started: str | None
+) -> None:
+    spawner = spawner_for("engineer", settings=with_images(image))
+    usual = spawner.image
+    pod = asyncio.run(chosen(spawner, {"profile": "gpu"} | wanted))
+    assert container(pod)["image"] == (started or usual)
+    kubernetes_validate.validate(pod, CLUSTER, strict=True)
+
+
+@pytest.mark.parametrize("image", ["registry.example.org/gpu:2", "usual", ["registry.example.org/gpu:1"], ""])
+def test_an_image_that_is_not_listed_is_refused(image: Any) -> None:
+    spawner = spawner_for("engineer", settings=with_images(OWN))
+    with pytest.raises(web.HTTPError) as refused:
+        asyncio.run(chosen(spawner, {"profile": "gpu", "image": image}))
+    assert refused.value.status_code == 422
+    assert f"Choose one of: {OWN}, {OTHER}" in refused.value.jupyterhub_message  # type: ignore[attr-defined]
+
+
+def test_the_form_offers_the_images_that_are_listed() -> None:
+    form = asyncio.run(spawner_for("engineer", settings=with_images("")).get_options_form())
+    assert f'value="{OTHER}"' in form
+    assert "The usual one" in form
 
 
 @pytest.mark.parametrize(("group", "name"), list(itertools.product(Role, SETTINGS.profiles)))

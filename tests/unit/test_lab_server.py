@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -17,6 +18,8 @@ import httpx
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
+
+from majlis.pipelines.schedule import Schedule, Schedules
 
 pytest.importorskip("majlis_lab")
 TOKEN = "the-token-of-the-test"
@@ -172,6 +175,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         "--ServerApp.jpserver_extensions={'majlis_lab': True, 'jupyterlab': False}",
         "--MajlisLab.watch_seconds=0.2",
         "--MajlisLab.heartbeat_seconds=1",
+        "--MajlisLab.schedule_seconds=0.2",
         "--MajlisLab.stop_runs_at_shutdown=True",
     ]
     command = [sys.executable, "-m", "jupyter_server", "--no-browser", "--allow-root", *options]
@@ -200,7 +204,15 @@ def answers(server: Server) -> bool:
         return False
 
 
-ADDRESSES = ["runs", "pipelines", "notebook/parameters?path=a.ipynb", "events", "api/models", "anything"]
+ADDRESSES = [
+    "runs",
+    "pipelines",
+    "schedules",
+    "notebook/parameters?path=a.ipynb",
+    "events",
+    "api/models",
+    "anything",
+]
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
@@ -211,7 +223,10 @@ def test_nobody_reads_without_a_token(server: Server, address: str) -> None:
     assert answer.json()["remedy"]
 
 
-@pytest.mark.parametrize("address", ["runs", "runs/20260101-000000-abcdef/cancel", "api/deployments/x"])
+ACTIONS = ["runs", "runs/20260101-000000-abcdef/cancel", "schedules", "api/deployments/x"]
+
+
+@pytest.mark.parametrize("address", ACTIONS)
 def test_nobody_acts_without_a_token(server: Server, address: str) -> None:
     before = len(server.control.asked)
     assert httpx.post(server.url + address, json={}).status_code == 403
@@ -320,6 +335,68 @@ def test_a_run_is_cancelled_and_resumed(server: Server) -> None:
     run = wait_for(lambda: server.state(run_id, "done", "failed"), "the resumed run's end")
     assert [step["state"] for step in run["steps"]] == ["done", "done"]
     assert server.post(f"runs/{run_id}/resume").status_code == 409
+
+
+def test_a_pipeline_is_scheduled_listed_and_forgotten(server: Server) -> None:
+    wanted = {"name": "nightly", "source": "counting", "cron": "0 3 * * *", "parameters": {"until": 6}}
+    added = server.post("schedules", wanted)
+    assert added.status_code == 201, added.text
+    assert added.json()["next"].endswith("T03:00:00.000000Z")
+    assert added.json()["source"] == "notebooks/counting"
+    assert [one["name"] for one in server.get("schedules").json()] == ["nightly"]
+    assert server.post("schedules", wanted).status_code == 409
+    with server.client as client:
+        assert client.delete("schedules/nightly").status_code == 204
+        assert client.delete("schedules/nightly").status_code == 404
+    assert server.get("schedules").json() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"cron": "often"}, 422),
+        ({"cron": None}, 422),
+        ({"name": "With Spaces"}, 422),
+        ({"source": "nothing"}, 404),
+        ({"source": "../secret.ipynb"}, 403),
+        ({"parameters": {"until": "many"}}, 422),
+        ({"parameters": {"unknown": 1}}, 422),
+        ({"command": "rm"}, 422),
+    ],
+)
+def test_a_schedule_that_could_not_run_is_refused(
+    server: Server, change: dict[str, Any], status: int
+) -> None:
+    answer = server.post("schedules", {"name": "faulty", "source": "counting", "cron": "0 3 * * *"} | change)
+    assert answer.status_code == status, answer.text
+    assert answer.json()["detail"] and answer.json()["remedy"]
+    assert server.get("schedules").json() == []
+
+
+def test_what_was_missed_while_the_server_was_down_is_made_up_for(server: Server) -> None:
+    long_ago = datetime(2026, 1, 1, tzinfo=UTC)  # nobody has looked since
+    folder = server.home / "notebooks" / "counting"
+    missed = Schedule(
+        name="missed", source=str(folder), pipeline="counting", cron="0 3 1 1 *", settled=long_ago
+    )
+    Schedules(server.home / "runs").add(missed)
+    started = wait_for(lambda: scheduled(server, "missed")["last_run"], "the run that was missed")
+    run = wait_for(lambda: ended(server, started), "its end")
+    assert (run["pipeline"], run["state"]) == ("counting", "done")
+    with server.client as client:
+        client.delete("schedules/missed")
+
+
+def scheduled(server: Server, name: str) -> dict[str, Any]:
+    """A schedule, as it stands."""
+    found: dict[str, Any] = next(one for one in server.get("schedules").json() if one["name"] == name)
+    return found
+
+
+def ended(server: Server, run_id: str) -> dict[str, Any] | None:
+    """A run that another process began, once it is over."""
+    found = [one for one in server.get("runs").json() if one["id"] == run_id]
+    return next((one for one in found if one["state"] in ("done", "failed")), None)
 
 
 def step_state(server: Server, run_id: str, name: str) -> str | None:

@@ -162,6 +162,8 @@ PROFILE = "[profile:p]\ntitle = P\ngroups = a\n"
             PROFILE + "cpu_guarantee = 4\ncpu_limit = 2",
             ["[profile:p] cpu_guarantee = 4 is above cpu_limit = 2"],
         ),
+        (PROFILE + "images = a/b", ["[profile:p] images = 'a/b'", "no image with a tag or a digest"]),
+        (PROFILE + "images = a/b:1, A b", ["[profile:p] images", "'A b' is no image"]),
         (PROFILE + "kind = gpu", ["[profile:p] kind = gpu does not fit gpu = 0"]),
         (PROFILE + "tolerations = gpu:Never", ["[profile:p] tolerations = 'gpu:Never'", "NoExecute"]),
         (PROFILE + "node_selector = gpu", ["[profile:p] node_selector = 'gpu'", "label=value"]),

@@ -68,6 +68,17 @@ def test_every_profile_of_ours_says_what_this_machine_does_not_enforce(name: str
     assert int(limits.environment(profile)["OMP_NUM_THREADS"]) >= 1
 
 
+def test_images_do_not_apply_on_this_machine() -> None:
+    profile = Profile(title="A", groups=("scientist",), images=("registry.example.org/a:1",))
+    assert any("no image is used" in fact for fact in limits.unenforced(profile))
+    assert not any("image" in fact for fact in limits.unenforced(PROFILES["small"]))
+    profiles.on_this_machine("a", {"profile": "a"})
+    with pytest.raises(Invalid, match="image does not apply here"):
+        profiles.on_this_machine("a", {"profile": "a", "image": "registry.example.org/a:1"})
+    with pytest.raises(Invalid, match="Options are: profile"):
+        profiles.on_this_machine("a", {"color": "red"})
+
+
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     """A project's notebooks."""

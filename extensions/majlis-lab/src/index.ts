@@ -2,5 +2,6 @@ import { deploymentsPlugin } from './deployments';
 import { panelPlugin } from './panel';
 import { registerPlugin } from './register';
 import { runsPlugin } from './runs';
+import { startPlugin } from './start';
 
-export default [panelPlugin, runsPlugin, registerPlugin, deploymentsPlugin];
+export default [panelPlugin, runsPlugin, registerPlugin, deploymentsPlugin, startPlugin];

@@ -68,6 +68,20 @@ export interface IDeployment {
   created_by: string;
 }
 
+/** How traffic gets to another release. */
+export type Strategy = 'at-once' | 'blue-green' | 'canary' | 'a/b' | 'shadow';
+
+/** What a deployment would change and cost. */
+export interface IPreview {
+  serving: { version: number; percent: number }[];
+  same: boolean;
+  steps: number[]; // percent
+  seconds: number;
+  requests: number;
+  price: { currency: string; size_bytes: number; loaded_month: number; row_ms: number | null; million: number | null };
+  budget_left: number;
+}
+
 export interface IWaiting {
   model: string;
   version: number;
@@ -111,6 +125,18 @@ export const control = {
     requestAPI<IVersion>(`api/models/${part(model)}/versions`, { method: 'POST', body }),
   reviews: (signal?: AbortSignal) => requestAPI<IWaiting[]>('api/reviews', within(signal)),
   deployments: (signal?: AbortSignal) => requestAPI<IDeployment[]>('api/deployments', within(signal)),
+  preview: (
+    name: string,
+    model: string,
+    version: number,
+    strategy: Strategy,
+    steps: readonly number[],
+    signal?: AbortSignal
+  ) => {
+    const what = [`model=${part(model)}`, `version=${version}`, `strategy=${part(strategy)}`];
+    const asked = [...what, ...steps.map(step => `steps=${step}`)].join('&');
+    return requestAPI<IPreview>(`api/deployments/${part(name)}/preview?${asked}`, within(signal));
+  },
   deploy: (name: string, body: Record<string, unknown>) =>
     requestAPI<IDeployment>(`api/deployments/${part(name)}`, { method: 'PUT', body }),
   rollback: (name: string, reason: string) =>

@@ -27,11 +27,16 @@ export interface IRequest {
 
 /** Ask the server extension for `path` (below `majlis/`); throws a Problem. */
 export async function requestAPI<T>(path: string, request: IRequest = {}): Promise<T> {
-  const response = await send(path, request);
+  const response = await checked(await send(path, request));
+  return (await response.json()) as T;
+}
+
+/** The response where it is no refusal; throws a Problem where it is. */
+export async function checked(response: Response): Promise<Response> {
   if (!response.ok) {
     throw await problemOf(response);
   }
-  return (await response.json()) as T;
+  return response;
 }
 
 /** The response itself, for streams and pages. */

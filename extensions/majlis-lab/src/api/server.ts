@@ -1,5 +1,5 @@
 /** What the server extension itself does: runs, pipelines, parameters. */
-import { requestAPI } from './request';
+import { checked, requestAPI, send } from './request';
 
 export type Kind = 'str' | 'int' | 'float' | 'bool' | 'list' | 'dict' | 'any';
 
@@ -51,6 +51,21 @@ export interface IRun {
   steps: IStep[];
 }
 
+export interface ISchedule {
+  name: string;
+  source: string | null;
+  pipeline: string;
+  cron: string | null;
+  table: string | null;
+  paused: boolean;
+  next: string | null;
+  note: string; // what became of the last time
+  last_run: string | null;
+}
+
+/** When a pipeline shall run by itself: at times, or when a table has a new version. */
+export type When = { cron: string } | { table: string };
+
 export interface ITrained {
   model_uri: string;
   run_id: string;
@@ -71,6 +86,10 @@ export const server = {
     requestAPI<IRun>('runs', { ...post, body: { ...source, parameters } }),
   cancel: (id: string) => requestAPI<IRun>(`runs/${id}/cancel`, post),
   resume: (id: string) => requestAPI<IRun>(`runs/${id}/resume`, post),
+  schedules: () => requestAPI<ISchedule[]>('schedules'),
+  schedule: (name: string, source: string, when: When, parameters: Record<string, unknown>) =>
+    requestAPI<ISchedule>('schedules', { ...post, body: { name, source, parameters, ...when } }),
+  forget: (name: string) => send(`schedules/${encodeURIComponent(name)}`, { method: 'DELETE' }).then(checked),
   trained: () => requestAPI<ITrained[]>('trained'),
   pipelines: () => requestAPI<IForm[]>('pipelines'),
   parameters: (path: string) =>

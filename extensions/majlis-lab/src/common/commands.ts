@@ -4,10 +4,12 @@ export const COMMANDS = {
   reviews: 'majlis:open-reviews',
   runNotebook: 'majlis:run-notebook',
   runPipeline: 'majlis:run-pipeline',
+  mend: 'majlis:mend-notebook',
   register: 'majlis:register',
   deploy: 'majlis:deploy',
   rollback: 'majlis:rollback',
-  version: 'majlis:open-version'
+  version: 'majlis:open-version',
+  begin: 'majlis:begin'
 } as const;
 
 export const CATEGORY = 'Majlis';

@@ -53,7 +53,7 @@ export const panelPlugin: JupyterFrontEndPlugin<IMajlis> = {
       execute: () => show('models')
     });
     app.commands.addCommand(COMMANDS.reviews, {
-      label: 'Reviews',
+      label: args => (args['isLauncher'] ? 'Review inbox' : 'Reviews'),
       caption: 'Versions that wait for a decision',
       icon: majlisIcon,
       execute: () => show('reviews')
@@ -66,6 +66,7 @@ export const panelPlugin: JupyterFrontEndPlugin<IMajlis> = {
     palette?.addItem({ command: COMMANDS.open, category: CATEGORY });
     palette?.addItem({ command: COMMANDS.reviews, category: CATEGORY });
     launcher?.add({ command: COMMANDS.open, category: CATEGORY, rank: 1 });
+    launcher?.add({ command: COMMANDS.reviews, category: CATEGORY, rank: 2, args: { isLauncher: true } });
     return { lab, show };
   }
 };

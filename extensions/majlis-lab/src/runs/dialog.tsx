@@ -5,6 +5,7 @@ import { useAction, useResource } from '../common/use';
 import { Empty, Loading, ProblemView } from '../common/views';
 import { count } from '../common/words';
 import { Fields } from './fields';
+import { AT_A_TIME, IChoice, nameOf, OFTEN, Often, whenOf } from './when';
 import { checked, typedDefaults } from './form';
 
 /** Run a notebook: its `parameters` cell as a form. */
@@ -12,6 +13,7 @@ export function NotebookDialog(props: {
   path: string;
   close: () => void;
   started: (run: IRun) => void;
+  scheduled: () => void;
 }): JSX.Element {
   const form = useResource([], () => server.parameters(props.path), props.path);
   if (!form.value) {
@@ -30,6 +32,7 @@ export function PipelineDialog(props: {
   parameters?: Record<string, unknown> | undefined; // of an earlier run, to run it again
   close: () => void;
   started: (run: IRun) => void;
+  scheduled: () => void;
 }): JSX.Element {
   const forms = useResource([], server.pipelines);
   const [chosen, setChosen] = React.useState(props.path);
@@ -82,6 +85,7 @@ export function PipelineDialog(props: {
             key={form.path}
             close={props.close}
             started={props.started}
+            scheduled={props.scheduled}
             form={form}
             given={form.path === props.path ? props.parameters : undefined}
             source={{ pipeline: form.path }}
@@ -97,15 +101,24 @@ function RunForm(props: {
   given?: Record<string, unknown> | undefined;
   close: () => void;
   started: (run: IRun) => void;
+  scheduled: () => void;
 }): JSX.Element {
   const { form } = props;
   const [typed, setTyped] = React.useState(() => typedDefaults(form.fields, props.given));
   const { values, faults } = checked(form.fields, typed);
   const faulty = Object.keys(faults).length > 0;
+  const [choice, setChoice] = React.useState<IChoice>({ often: 'now', time: '03:00', text: '', name: nameOf(form.name) });
+  const when = whenOf(choice);
   const start = useAction(async () => {
-    const run = await server.start(props.source, values);
-    props.close();
-    props.started(run);
+    if (when) {
+      await server.schedule(choice.name, form.path, when, values);
+      props.close();
+      props.scheduled();
+    } else {
+      const run = await server.start(props.source, values);
+      props.close();
+      props.started(run);
+    }
   });
   const submit = (event: React.FormEvent) => {
     event.preventDefault();
@@ -125,10 +138,13 @@ function RunForm(props: {
             : 'It has no parameters.'}
         </p>
       )}
+      <WhenFields choice={choice} change={setChoice} />
       {start.problem && <ProblemView problem={start.problem} />}
       <footer className="majlis-Modal-foot">
         <span className="majlis-quiet majlis-grow">
-          {count(form.steps.length, 'notebook')}, in a process of its own: it goes on when you close this page.
+          {when
+            ? 'It runs while your server is up; a time that was missed is made up for at its next start.'
+            : `${count(form.steps.length, 'notebook')}, in a process of its own: it goes on when you close this page.`}
         </span>
         <button type="button" className="majlis-Button" onClick={props.close}>
           Cancel
@@ -139,9 +155,78 @@ function RunForm(props: {
           autoFocus={form.fields.length === 0}
           disabled={faulty || start.busy}
         >
-          {start.busy ? 'Starting…' : 'Run'}
+          {when ? (start.busy ? 'Scheduling…' : 'Schedule') : start.busy ? 'Starting…' : 'Run'}
         </button>
       </footer>
     </form>
+  );
+}
+
+/** Now, at times, or when a table changes. */
+function WhenFields(props: { choice: IChoice; change: (choice: IChoice) => void }): JSX.Element {
+  const { choice } = props;
+  const id = React.useId();
+  const set = (part: Partial<IChoice>) => props.change({ ...choice, ...part });
+  const written = choice.often === 'cron' || choice.often === 'table';
+  return (
+    <>
+      <div className="majlis-Columns">
+        <div className="majlis-Field majlis-grow">
+          <label htmlFor={`${id}often`}>When</label>
+          <select
+            id={`${id}often`}
+            className="majlis-Input"
+            value={choice.often}
+            onChange={event => set({ often: event.target.value as Often, text: '' })}
+          >
+            {OFTEN.map(([value, label]) => (
+              <option key={value} value={value}>
+                {label}
+              </option>
+            ))}
+          </select>
+        </div>
+        {AT_A_TIME.has(choice.often) && (
+          <div className="majlis-Field">
+            <label htmlFor={`${id}time`}>At, UTC</label>
+            <input
+              id={`${id}time`}
+              className="majlis-Input"
+              type="time"
+              required
+              value={choice.time}
+              onChange={event => set({ time: event.target.value })}
+            />
+          </div>
+        )}
+        {written && (
+          <div className="majlis-Field majlis-grow">
+            <label htmlFor={`${id}text`}>{choice.often === 'table' ? 'Table' : 'Minute hour day month weekday'}</label>
+            <input
+              id={`${id}text`}
+              className="majlis-Input"
+              required
+              value={choice.text}
+              placeholder={choice.often === 'table' ? 'gold.flights' : '0 6 * * 1-5'}
+              onChange={event => set({ text: event.target.value })}
+            />
+          </div>
+        )}
+      </div>
+      {choice.often !== 'now' && (
+        <div className="majlis-Field">
+          <label htmlFor={`${id}name`}>Name of the schedule</label>
+          <input
+            id={`${id}name`}
+            className="majlis-Input"
+            required
+            pattern="[a-z0-9][a-z0-9_\-]{0,62}"
+            title="Small letters, digits, - and _"
+            value={choice.name}
+            onChange={event => set({ name: event.target.value })}
+          />
+        </div>
+      )}
+    </>
   );
 }

@@ -12,6 +12,7 @@ import { CATEGORY, COMMANDS } from '../common/commands';
 import { openModal } from '../common/modal';
 import { IMajlis, majlisIcon } from '../panel';
 import { NotebookDialog, PipelineDialog } from './dialog';
+import { openAtFailure } from './mend';
 
 /** Run notebooks and pipelines in processes of their own. */
 export const runsPlugin: JupyterFrontEndPlugin<void> = {
@@ -29,6 +30,7 @@ export const runsPlugin: JupyterFrontEndPlugin<void> = {
   ) => {
     const { commands } = app;
     const started = (run: IRun) => majlis.show('runs', run.id);
+    const scheduled = () => majlis.show('runs');
 
     commands.addCommand(COMMANDS.runNotebook, {
       label: 'Run Notebook as Pipeline…',
@@ -39,7 +41,7 @@ export const runsPlugin: JupyterFrontEndPlugin<void> = {
         const path = (args['path'] as string | undefined) ?? (await saved(notebooks.currentWidget));
         if (path) {
           await openModal(majlis.lab, 'Run notebook as pipeline', close => (
-            <NotebookDialog path={path} close={close} started={started} />
+            <NotebookDialog path={path} close={close} started={started} scheduled={scheduled} />
           ));
         }
       }
@@ -55,13 +57,20 @@ export const runsPlugin: JupyterFrontEndPlugin<void> = {
             parameters={args['parameters'] as Record<string, unknown> | undefined}
             close={close}
             started={started}
+            scheduled={scheduled}
           />
         ))
+    });
+    commands.addCommand(COMMANDS.mend, {
+      label: 'Try Again from the Failed Cell',
+      caption: 'Open a copy of the executed notebook, run it up to the cell that failed, and stop there',
+      isVisible: args => args['executed'] !== undefined,
+      execute: args => openAtFailure(majlis.lab, String(args['executed']), String(args['source']))
     });
     notebooks.currentChanged.connect(() => commands.notifyCommandChanged(COMMANDS.runNotebook));
     palette?.addItem({ command: COMMANDS.runNotebook, category: CATEGORY });
     palette?.addItem({ command: COMMANDS.runPipeline, category: CATEGORY, args: { isPalette: true } });
-    launcher?.add({ command: COMMANDS.runPipeline, category: CATEGORY, rank: 2, args: { isLauncher: true } });
+    launcher?.add({ command: COMMANDS.runPipeline, category: CATEGORY, rank: 3, args: { isLauncher: true } });
     app.docRegistry.addWidgetExtension('Notebook', new RunButton(app));
   }
 };

@@ -1,6 +1,6 @@
 import * as React from 'react';
 
-import { IRun, IStep, RunState, server } from '../api/server';
+import { IRun, ISchedule, IStep, RunState, server } from '../api/server';
 import { COMMANDS } from '../common/commands';
 import { openBeside, useLab } from '../common/lab';
 import { useAction, useResource } from '../common/use';
@@ -43,6 +43,7 @@ export function RunsView(props: { shown?: string | undefined }): JSX.Element {
           Run notebook…
         </button>
       </div>
+      <Schedules />
       {!runs.value ? (
         runs.problem ? (
           <ProblemView problem={runs.problem} retry={runs.reload} />
@@ -133,10 +134,24 @@ function Step({ step, run }: { step: IStep; run: IRun }): JSX.Element {
         <Bar share={step.cell / step.cells} tone="busy" label={`Cells of ${step.name}`} />
       )}
       {step.failure && (
-        <p className="majlis-Fault">
-          {step.failure.cell !== null && `Cell ${step.failure.cell}: `}
-          {step.failure.error}: {step.failure.message.split('\n')[0]}
-        </p>
+        <>
+          <p className="majlis-Fault">
+            {step.failure.cell !== null && `Cell ${step.failure.cell}: `}
+            {step.failure.error}: {step.failure.message.split('\n')[0]}
+          </p>
+          {executed && run.source && step.failure.cell !== null && (
+            <button
+              type="button"
+              className="majlis-Link"
+              title="Opens a copy of what was executed, runs it up to that cell, and stops there"
+              onClick={() =>
+                void lab.app.commands.execute(COMMANDS.mend, { executed, source: sourceOf(run.source ?? '', step) })
+              }
+            >
+              Try again from cell {step.failure.cell}
+            </button>
+          )}
+        </>
       )}
     </li>
   );
@@ -186,6 +201,65 @@ function Actions({ run, reload }: { run: IRun; reload: () => void }): JSX.Elemen
         )}
       </div>
     </>
+  );
+}
+
+/** Where the notebook of a step is, as the file browser names it. */
+function sourceOf(source: string, step: IStep): string {
+  return source.endsWith('.ipynb') ? source : `${source}/${step.notebook}`;
+}
+
+/** What runs by itself, and when the next time is. */
+function Schedules(): JSX.Element | null {
+  const schedules = useResource(['runs'], server.schedules);
+  if (schedules.problem) {
+    return <ProblemView problem={schedules.problem} retry={schedules.reload} />;
+  }
+  if (!schedules.value || schedules.value.length === 0) {
+    return null;
+  }
+  return (
+    <section className="majlis-Schedules" aria-label="Schedules">
+      <h2>Scheduled</h2>
+      <ul className="majlis-Plain">
+        {schedules.value.map(one => (
+          <Scheduled key={one.name} schedule={one} reload={schedules.reload} />
+        ))}
+      </ul>
+    </section>
+  );
+}
+
+function Scheduled({ schedule, reload }: { schedule: ISchedule; reload: () => void }): JSX.Element {
+  const forget = useAction(async () => {
+    await server.forget(schedule.name);
+    reload();
+  });
+  const when = schedule.table
+    ? `when ${schedule.table} changes`
+    : schedule.next
+      ? `next ${agoBriefly(schedule.next)}`
+      : 'paused';
+  return (
+    <li className="majlis-Step">
+      <div className="majlis-Line">
+        <Dot tone={schedule.paused ? 'quiet' : 'busy'} label={schedule.paused ? 'paused' : 'scheduled'} />
+        <span className="majlis-grow majlis-clip" title={schedule.cron ?? schedule.table ?? ''}>
+          {schedule.name} <span className="majlis-quiet">{when}</span>
+        </span>
+        <button
+          type="button"
+          className="majlis-Link"
+          aria-label={`Remove the schedule ${schedule.name}`}
+          disabled={forget.busy}
+          onClick={forget.run}
+        >
+          Remove
+        </button>
+      </div>
+      {schedule.note && schedule.note !== 'started' && <p className="majlis-quiet">{schedule.note}</p>}
+      {forget.problem && <ProblemView problem={forget.problem} />}
+    </li>
   );
 }
 

@@ -1,0 +1,66 @@
+"""One person in one browser: logged in, watched for faults, and portrayed for the documentation."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from tests.support.workbench import Workbench
+
+PICTURES = Path(__file__).parent.parent.parent / "nbs" / "images"
+PATIENCE_MS = 90_000
+
+
+@dataclass
+class Session:
+    """A tab of one person; `faults` are errors of its pages, and requests to anybody but the workbench."""
+
+    name: str
+    page: Page
+    faults: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, chromium: Browser, workbench: Workbench, name: str) -> "Session":
+        """A browser profile of `name`'s own, logged in."""
+        context = chromium.new_context(viewport={"width": 1280, "height": 860}, color_scheme="light")
+        context.set_default_timeout(PATIENCE_MS)
+        session = cls(name, context.new_page())
+        session.watch(context, {urlsplit(url).netloc for url in (workbench.url, workbench.decisions_url)})
+        log_in(session.page, workbench, name)
+        return session
+
+    def watch(self, context: BrowserContext, own: set[str]) -> None:
+        """Note what goes wrong on any page of the profile."""
+
+        def look(url: str) -> None:
+            host = urlsplit(url).netloc
+            if host and host not in own:
+                self.faults.append(f"asked {host}: {url}")
+
+        context.on("request", lambda request: look(request.url))
+        context.on("weberror", lambda error: self.faults.append(f"threw {error.error}"))
+        context.on(
+            "console", lambda said: self.faults.append(f"said {said.text}") if said.type == "error" else None
+        )
+
+    def close(self) -> None:
+        """Leave."""
+        self.page.context.close()
+
+
+def log_in(page: Page, bench: Workbench, name: str) -> None:
+    """Log in on the hub's own page."""
+    page.goto(bench.url)
+    page.get_by_label("Username").fill(name)
+    page.locator("#password_input").fill(bench.passwords[name])
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.locator("#start")).to_be_visible()
+
+
+def keep(page: Page, name: str) -> None:
+    """Keep a picture for the documentation, where it is asked for (`make pictures`)."""
+    if os.environ.get("MAJLIS_PICTURES"):
+        PICTURES.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=PICTURES / f"{name}.png")
