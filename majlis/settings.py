@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['FeaturePolicy', 'FeaturePolicies', 'SECTIONS', 'PROFILE', 'Texts', 'RESERVED', 'FILE', 'Section', 'Workbench',
            'StoreSection', 'Tracking', 'LakeSection', 'FeaturesSection', 'GatewaySection', 'ServingSection',
-           'RolloutSection', 'ReleaseSection', 'Checks', 'PolicySection', 'AuditSection', 'Notify', 'Costs', 'Budgets',
-           'KubernetesSection', 'Profile', 'Settings', 'read', 'variable', 'overrides', 'find', 'resolved', 'anchored',
-           'Faults', 'allowed', 'load', 'parsed']
+           'RolloutSection', 'ReleaseSection', 'Checks', 'ApiSection', 'PolicySection', 'AuditSection', 'Notify',
+           'Costs', 'Budgets', 'KubernetesSection', 'Profile', 'Settings', 'read', 'variable', 'overrides', 'find',
+           'resolved', 'anchored', 'Faults', 'allowed', 'load', 'parsed']
 
 # %% ../nbs/015_settings.ipynb #2efe3197
 import configparser
@@ -45,7 +45,18 @@ class Workbench(Section):
     start_timeout_seconds: Seconds = 120
     stop_timeout_seconds: Seconds = 20
     idle_seconds: Annotated[float, Field(ge=0)] = 3600
+    idle_warning_seconds: Seconds = 300
     spawner: Literal["local", "kubernetes"] = "local"
+
+    @model_validator(mode="after")
+    def warned(self) -> "Workbench":
+        """A warning comes while there is something to warn of."""
+        if self.idle_seconds and self.idle_warning_seconds >= self.idle_seconds:
+            raise ValueError(
+                f"idle_warning_seconds = {self.idle_warning_seconds:g} is not below "
+                f"idle_seconds = {self.idle_seconds:g}"
+            )
+        return self
 
 
 class StoreSection(Section):
@@ -169,6 +180,7 @@ class ReleaseSection(Section):
     public_key: Path = Path("{home}/releases/signing.pub")
     valid_days: Count = 365
     agreement_tolerance: Seconds = 1e-6
+    reduced_tolerance: Seconds = 0.02
 
 
 class Checks(Section):
@@ -186,6 +198,13 @@ class Checks(Section):
     text_bytes_max: Count = 4_194_304
     advisories: Path = Path("{home}/advisories")
     advisories_days_max: Annotated[float, Field(gt=0)] = 14
+
+
+class ApiSection(Section):
+    """[api]: the control plane over HTTP."""
+
+    page_rows: Count = 100
+    page_rows_max: Count = 1000
 
 
 class PolicySection(Section):
@@ -302,6 +321,7 @@ class Settings(BaseModel):
     rollout: RolloutSection = Field(default_factory=RolloutSection)
     release: ReleaseSection = Field(default_factory=ReleaseSection)
     checks: Checks = Field(default_factory=Checks)
+    api: ApiSection = Field(default_factory=ApiSection)
     policy: PolicySection = Field(default_factory=PolicySection)
     audit: AuditSection = Field(default_factory=AuditSection)
     notify: Notify = Field(default_factory=Notify)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LIVE_SECONDS', 'LIVE_MINUTES', 'Subject', 'View', 'button', 'field', 'ReviewWidget', 'decision_page', 'DeployWidget',
-           'steps_of', 'progress', 'signal']
+           'answering', 'steps_of', 'progress', 'signal']
 
 # %% ../nbs/910_widgets.ipynb #a608e9ab
 import asyncio
@@ -16,7 +16,9 @@ from typing import Any, Protocol
 import ipywidgets
 
 from . import clock
-from .client import STRATEGIES, Deployment, Version, Workbench
+from .client import STRATEGIES, Workbench
+from .client_deployments import Deployment
+from .client_versions import Version
 from .errors import Invalid, MajlisError
 from .sparklines import Sparklines
 
@@ -200,7 +202,8 @@ class DeployWidget(View):
         """Show the deployment when there is one, the version otherwise; offer only what can be done."""
         super().draw()
         moving = bool(self.rollout and self.rollout["phase"] == "running")
-        self.drawing.value += progress(self.rollout) if self.rollout else ""
+        if self.deployment:
+            self.drawing.value = answering(self.deployment) + (progress(self.rollout) if self.rollout else "")
         self.curves.value = self.sparklines._repr_html_() if self.deployment else ""
         self.deploy.disabled = self.version.release is None
         self.promote.disabled = not moving
@@ -225,6 +228,21 @@ class DeployWidget(View):
         """The widget, and beside it everything that it shows, for where there is no kernel."""
         bundle = super()._repr_mimebundle_(**options)
         return bundle | {"text/html": self.drawing.value + self.curves.value}
+
+
+def answering(deployment: Deployment) -> str:
+    """What answers under the name, as HTML: each revision's version, share and state, the newest first."""
+    ready = "ready" if deployment.record["ready"] else "not ready"
+    url = html.escape(deployment.url)
+    head = f"<b>{html.escape(deployment.name)}</b> at <code>{url}</code>, {ready}"
+    cell = "<td style='padding:.1em 1.2em .1em 0;text-align:left'>"
+    rows = "".join(
+        f"<tr>{cell}revision {html.escape(row['name'])}</td>{cell}version {row['version']}</td>"
+        f"{cell}<meter min='0' max='1' value='{row['weight']:g}' aria-label='share of the traffic'></meter> "
+        f"{row['weight']:.0%}</td>{cell}{html.escape(row['status'])}</td></tr>"
+        for row in reversed(deployment.revisions)
+    )
+    return f"{head}<table style='border-collapse:collapse;margin:.5em 0'>{rows}</table>"
 
 
 def steps_of(text: str) -> list[int] | None:

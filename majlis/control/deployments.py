@@ -270,13 +270,13 @@ class Deployments:
         with self.store.reading() as session:
             return record(session, find_deployment(session, name), self.settings, self.gateway())
 
-    def list(self, principal: Principal) -> list[dict[str, Any]]:
-        """Every deployment."""
+    def list(self, principal: Principal, after: str = "", limit: int | None = None) -> list[dict[str, Any]]:
+        """Every deployment by name, from after `after`."""
         principal.require(Scope.READ)
         told = self.gateway()
         with self.store.reading() as session:
-            rows = session.scalars(select(DeploymentRow).order_by(DeploymentRow.name))
-            return [record(session, row, self.settings, told) for row in rows]
+            wanted = select(DeploymentRow).where(DeploymentRow.name > after).order_by(DeploymentRow.name)
+            return [record(session, row, self.settings, told) for row in session.scalars(wanted.limit(limit))]
 
     def predictions(
         self, principal: Principal, name: str, since: datetime | None, until: datetime | None

@@ -46,7 +46,10 @@ with wb.track("four-accounts", tables=[table], params={"strength": strength}, na
     log_classifier(run, model, rows.head(3))
 print("trained on version", table.version)
 """
-PREDICT = "print('answered', wb.deployment('four-accounts').predict(rows.head(3)).shape)"
+PREDICT = """
+deployment = wb.deployment("four-accounts")
+print("answered", [deployment.predict(rows.head(3)).shape for _ in range(20)][-1])
+"""
 WIDGET = (
     "from majlis.widgets import DeployWidget\nDeployWidget(wb, wb.version('four-accounts'), 'four-accounts')"
 )
@@ -126,7 +129,7 @@ def test_the_next_version_is_decided_on_beside_the_one_in_production(
         page.goto(f"{workbench.decisions_url}/services/majlis/models/{MODEL}/2")
         changes = page.get_by_role("table", name="What changes against version 1, in production")
         expect(
-            changes.get_by_role("row", name="trained on gold.four accounts version 0 version 1")
+            changes.get_by_role("row", name="trained on gold.four_accounts version 0 version 1")
         ).to_be_visible()
         expect(changes).to_contain_text("pr auc")
         if name == "owner":
@@ -137,12 +140,19 @@ def test_the_next_version_is_decided_on_beside_the_one_in_production(
 
 
 def test_the_widget_shows_the_traffic_and_takes_the_version_back(lab: Page) -> None:
-    run_cell(lab, 2, f"{MODEL}-2")
+    run_cell(lab, 2, "version 2")
     widget = lab.locator(".jp-OutputArea-output", has=lab.get_by_role("button", name="Roll back")).last
-    run_cell(lab, 1, "answered (3, 2)")
-    widget.get_by_role("button", name="Look again").click()
-    expect(widget.locator("svg[aria-label^='failed']")).to_be_visible()
+    expect(widget.get_by_label("share of the traffic").first).to_have_attribute("value", "1")
+    widget.get_by_role("button", name="Live").click()
+    for _ in range(3):  # bursts with nothing in between, each seen by itself
+        run_cell(lab, 1, "answered (3, 2)")
+        idle = "[aria-label='requests a second: 0.0']"
+        expect(widget.locator(f"svg[aria-label^='requests a second']:not({idle})")).to_be_visible()
+        expect(widget.locator(f"svg{idle}")).to_be_visible()
+    expect(widget.locator("svg[aria-label='failed: 0.0%']")).to_be_visible()
+    expect(widget.locator("svg[aria-label^='requests a second'] polyline")).to_be_visible()
     keep(lab, "widget")
+    widget.get_by_role("button", name="Live").click()
     widget.get_by_role("button", name="Roll back").click()
     expect(widget.get_by_role("alert")).to_contain_text("The reason is empty")
     widget.get_by_label("Reason").fill("the planners trust the first one more")

@@ -12,8 +12,6 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from majlis_lab.files import Files
-from majlis_lab.problems import Handler
 from pydantic import ValidationError
 from tornado import web
 
@@ -22,6 +20,8 @@ from majlis.errors import Invalid, MajlisError
 from majlis.pipelines import definition
 from majlis.pipelines.notebook import resolve
 from majlis.pipelines.schedule import Missed, Schedule, Schedules, Versions, launcher
+from majlis_lab.files import Files
+from majlis_lab.problems import Handler
 
 log = logging.getLogger(__name__)
 ASKED = frozenset({"name", "source", "parameters", "cron", "table"})  # what a request may say

@@ -1,0 +1,199 @@
+"""The runs of pipelines: started as processes of their own, followed through the records they write.
+
+A run belongs to nobody's browser, kernel or connection. Its record is written here, so that a request is
+refused or has an id at once; then a process of its own session carries it out, and outlives the server.
+"""
+
+import asyncio
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import psutil
+from pydantic import BaseModel
+
+from majlis.errors import Conflict, NotFound
+from majlis.pipelines import runs as records
+from majlis.pipelines.definition import read
+from majlis.pipelines.runs import Process, Run, State, write_whole
+
+LAUNCHED = ".launched"  # a note and a log for each process; the file browser hides it
+GENTLY_FIRST = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
+
+
+class Launch(BaseModel):
+    """The process that was started to carry out a run."""
+
+    process: Process
+
+
+class Runs:
+    """The runs below one folder."""
+
+    def __init__(
+        self,
+        folder: Path,  # <folder>/<pipeline>/<run id>/run.json
+        command: Sequence[str],  # what runs a pipeline, up to its arguments
+        cwd: Path,
+        stop_seconds: float = 10.0,  # how long a run may take to end itself before it is ended
+        log_bytes: int = 4000,  # how much of its log explains a run that ended before its first step
+    ) -> None:
+        self.folder = folder.resolve()
+        self.command = tuple(command)
+        self.cwd = cwd
+        self.stop_seconds = stop_seconds
+        self.log_bytes = log_bytes
+        self.children: list[subprocess.Popen[bytes]] = []
+
+    def __repr__(self) -> str:
+        return f"Runs({str(self.folder)!r})"
+
+    def mark(self) -> str:
+        """Every record's time and size, and the processes alive: it differs when anything moved on."""
+        self.reap()
+        seen = [str(child.pid) for child in self.children]
+        runs = self.folder.glob(f"[!.]*/*/{records.record_name}")
+        for record in chain(runs, self.folder.glob(".schedules/*.json")):
+            with suppress(FileNotFoundError):
+                stat = record.stat()
+                seen.append(f"{record} {stat.st_mtime_ns} {stat.st_size}")
+        return "\n".join(sorted(seen))
+
+    def history(self, limit: int) -> list[dict[str, Any]]:
+        """The newest runs first."""
+        self.reap()
+        return [self.described(run) for run in islice(records.newest(self.folder), limit)]
+
+    def get(self, run_id: str) -> dict[str, Any]:
+        """The run as it stands; NotFound where there is none."""
+        self.reap()
+        return self.described(self.record(run_id))
+
+    def record(self, run_id: str) -> Run:
+        """The run's record."""
+        records.check_id(run_id)
+        for path in self.folder.glob(f"[!.]*/{run_id}/{records.record_name}"):
+            return records.read(path.parent)
+        raise NotFound(f"there is no run {run_id}", remedy="Choose a run from the history.")
+
+    def described(self, run: Run) -> dict[str, Any]:
+        """The run as the browser gets it; only its process tells whether one that waits is about to start."""
+        found = run.model_dump(mode="json", exclude={"process"}) | {"folder": str(run.folder)}
+        waits = run.state is not State.RUNNING and not run.state.finished
+        if waits and self.alive(run):
+            found |= {"state": State.PENDING, "reason": ""}
+        elif run.state is State.PENDING and self.note(run.id).is_file():
+            found |= {"state": State.FAILED, "reason": self.log(run.id) or "its process ended without a word"}
+        return found
+
+    def alive(self, run: Run) -> bool:
+        """Whether a process carries out the run."""
+        process = self.process(run)
+        return process is not None and process.alive()
+
+    def any_alive(self) -> bool:
+        """Is any run below this folder going on?"""
+        return any(self.alive(run) for run in records.newest(self.folder))
+
+    def process(self, run: Run) -> Process | None:
+        """The process that carries out the run: the one it names, or the one that is about to."""
+        if run.state is State.RUNNING:
+            return run.process
+        note = self.note(run.id)
+        return Launch.model_validate_json(note.read_text()).process if note.is_file() else run.process
+
+    def note(self, run_id: str) -> Path:
+        """Where the process of a run is noted; its log has the same name."""
+        return self.folder / LAUNCHED / f"{run_id}.json"
+
+    def log(self, run_id: str) -> str:
+        """The last words of the run's process."""
+        with suppress(FileNotFoundError), self.note(run_id).with_suffix(".log").open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - self.log_bytes))
+            return log.read().decode(errors="replace").strip()
+        return ""
+
+    def start(
+        self,
+        source: Path,  # the pipeline's folder, or a notebook
+        parameters: Mapping[str, Any],
+    ) -> str:
+        """Start a run; its id. Invalid where a parameter is not what the pipeline allows."""
+        from majlis.pipelines.pipeline import begin  # it imports papermill, and a server must start quickly
+
+        run = begin(read(source), source, parameters, self.folder)
+        self.launch(run)
+        return run.id
+
+    def resume(self, run_id: str) -> None:
+        """Carry on with a run that stopped: the steps that are done stay done."""
+        run = self.record(run_id)
+        if self.alive(run):
+            raise Conflict(f"the run {run_id} is still running", remedy="Wait for it, or cancel it first.")
+        if run.state.finished:
+            raise Conflict(f"the run {run_id} is done", remedy="Start a new run.")
+        self.launch(run)
+
+    def launch(self, run: Run) -> None:
+        """Start the process that carries out a run, and note it."""
+        self.note(run.id).parent.mkdir(parents=True, exist_ok=True)
+        arguments = ["run", run.source, "--resume", run.id, "--runs", str(self.folder)]
+        with self.note(run.id).with_suffix(".log").open("wb") as log:
+            child = subprocess.Popen(
+                [*self.command, *arguments],
+                cwd=self.cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # it lives on when the server goes, and ends with all it started
+            )
+        self.children.append(child)
+        launch = Launch(process=process_of(child.pid))
+        write_whole(self.note(run.id), launch.model_dump_json())
+
+    async def cancel(self, run_id: str) -> None:
+        """Interrupt the run as Ctrl-C would, and end it when it does not. What it finished stays."""
+        run = self.record(run_id)
+        process = self.process(run)
+        if process is None or not process.alive():
+            raise Conflict(f"the run {run_id} is not running", remedy="Nothing is left to cancel.")
+        for number in GENTLY_FIRST:
+            send(process.pid, number)
+            if await self.ended(process):
+                return
+
+    async def ended(self, process: Process) -> bool:
+        """Whether the process ends within the time it may take."""
+        deadline = asyncio.get_running_loop().time() + self.stop_seconds
+        while process.alive() and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.05)
+        self.reap()
+        return not process.alive()
+
+    async def cancel_all(self) -> None:
+        """End every run that is going on below this folder."""
+        living = [run.id for run in records.newest(self.folder) if self.alive(run)]
+        await asyncio.gather(*(self.cancel(run_id) for run_id in living))
+
+    def reap(self) -> None:
+        """Let go of the children that ended, so that they leave no zombies."""
+        self.children = [child for child in self.children if child.poll() is None]
+
+
+def process_of(pid: int) -> Process:
+    """The process `pid`, as it can be found again by another server."""
+    return Process.current().model_copy(update={"pid": pid, "started": psutil.Process(pid).create_time()})
+
+
+def send(pid: int, number: signal.Signals) -> None:
+    """Signal a run; to end it outright, signal all it started where it leads a session of its own."""
+    with suppress(ProcessLookupError):
+        if number is signal.SIGKILL and os.getsid(pid) == pid:
+            os.killpg(pid, number)
+        else:
+            os.kill(pid, number)
