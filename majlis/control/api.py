@@ -66,7 +66,8 @@ async def once(request: Request, call_next: Next) -> Response:
         return Response(known.body, known.status, again, kind)
     response = await call_next(request)
     content = await whole(response)
-    secret = request.url.path.endswith(("/keys", "/tokens")) and response.status_code < HTTPStatus.BAD_REQUEST
+    shows = request.url.path.endswith(("/keys", "/tokens"))
+    secret = shows and response.status_code < HTTPStatus.BAD_REQUEST
     await run_in_threadpool(answers.finish, who, key, response.status_code, content, secret)
     return Response(content, response.status_code, dict(response.headers))
 

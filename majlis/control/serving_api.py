@@ -25,6 +25,7 @@ from majlis.control.requests import (
     Because,
     Caller,
     Listed,
+    Name,
     OnlyIf,
     Plane,
     Reason,
@@ -167,7 +168,7 @@ def issue_token(principal: Caller, control: Plane, only: OnlyIf, name: str) -> d
 
 
 @api.post("/people/{subject}/tokens/revoke")
-def revoke_tokens(principal: Caller, control: Plane, subject: str, because: Because) -> dict[str, Any]:
+def revoke_tokens(principal: Caller, control: Plane, subject: Name, because: Because) -> dict[str, Any]:
     """Withdraw all tokens that a person was given until now."""
     return control.people.revoke(principal, subject, because.reason)
 
