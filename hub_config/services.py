@@ -18,6 +18,7 @@ from hub_config.roles import (
     session_scopes,
 )
 from majlis.settings import Settings
+from spawner import idle
 
 CULL_EVERY_PARTS = 4  # the culler looks this many times within the time a server may be idle
 ENTRUSTED = ("PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
@@ -106,10 +107,10 @@ def supervisor(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def culler(settings: Settings) -> dict[str, Any]:
-    """Stops servers that nobody uses."""
-    idle = int(settings.workbench.idle_seconds)
-    every = max(1, idle // CULL_EVERY_PARTS)
-    arguments = [f"--timeout={idle}", f"--cull-every={every}"]
+    """Stops servers that nobody uses and that did not stop themselves."""
+    seconds = idle.culler_seconds(settings.workbench)
+    every = max(1, seconds // CULL_EVERY_PARTS)
+    arguments = [f"--timeout={seconds}", f"--cull-every={every}"]
     command = [sys.executable, "-m", "jupyterhub_idle_culler", *arguments]
     return {"name": CULLER, "command": command, "display": False, "environment": marks(settings, CULLER)}
 
@@ -140,6 +141,7 @@ def kernel_environment(settings: Settings, environ: Mapping[str, str]) -> dict[s
     hub = f"{origin(settings)}{settings.workbench.base_url}services"
     return {
         **{name: value for name, value in environ.items() if name.startswith(shown)},
+        **idle.environment(settings.workbench),
         **marks(settings, SERVER),
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), *SYSTEM_PATH]),
         "MAJLIS_SETTINGS": str(settings.source),

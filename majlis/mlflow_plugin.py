@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from mlflow.deployments import BaseDeploymentClient
+from mlflow.deployments import BaseDeploymentClient, PredictionsResponse
 
 from .client import Workbench, connect
 from .errors import Invalid, SettingsError
@@ -91,10 +91,11 @@ class MajlisDeployments(BaseDeploymentClient):  # type: ignore[misc]
     def predict(
         self, deployment_name: str | None = None, inputs: Any = None, endpoint: str | None = None
     ) -> Any:
-        """The gateway's predictions for a pandas or polars frame, [N, k]."""
+        """The gateway's predictions for a pandas or polars frame, as MLflow's own response."""
         if deployment_name is None:
             raise Invalid("deployment_name is missing; a prediction is asked of a deployment by name.")
-        return self.workbench.deployment(deployment_name).predict(inputs)
+        found = self.workbench.deployment(deployment_name).predict(inputs)
+        return PredictionsResponse({"predictions": found.tolist()})  # type: ignore[no-untyped-call]
 
 
 def reason(config: Mapping[str, Any] | None) -> str:

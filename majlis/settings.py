@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['FeaturePolicy', 'FeaturePolicies', 'SECTIONS', 'PROFILE', 'Texts', 'RESERVED', 'FILE', 'Section', 'Workbench',
-           'StoreSection', 'Tracking', 'LakeSection', 'FeaturesSection', 'GatewaySection', 'RolloutSection',
-           'ReleaseSection', 'Checks', 'PolicySection', 'AuditSection', 'Notify', 'Costs', 'Budgets',
-           'KubernetesSection', 'Profile', 'Settings', 'read', 'variable', 'overrides', 'find', 'resolved', 'anchored',
-           'Faults', 'allowed', 'load', 'parsed']
+           'StoreSection', 'Tracking', 'LakeSection', 'FeaturesSection', 'GatewaySection', 'ServingSection',
+           'RolloutSection', 'ReleaseSection', 'Checks', 'ApiSection', 'PolicySection', 'AuditSection', 'Notify',
+           'Costs', 'Budgets', 'KubernetesSection', 'Profile', 'Settings', 'read', 'variable', 'overrides', 'find',
+           'resolved', 'anchored', 'Faults', 'allowed', 'load', 'parsed']
 
 # %% ../nbs/015_settings.ipynb #2efe3197
 import configparser
@@ -45,7 +45,18 @@ class Workbench(Section):
     start_timeout_seconds: Seconds = 120
     stop_timeout_seconds: Seconds = 20
     idle_seconds: Annotated[float, Field(ge=0)] = 3600
+    idle_warning_seconds: Seconds = 300
     spawner: Literal["local", "kubernetes"] = "local"
+
+    @model_validator(mode="after")
+    def warned(self) -> "Workbench":
+        """A warning comes while there is something to warn of."""
+        if self.idle_seconds and self.idle_warning_seconds >= self.idle_seconds:
+            raise ValueError(
+                f"idle_warning_seconds = {self.idle_warning_seconds:g} is not below "
+                f"idle_seconds = {self.idle_seconds:g}"
+            )
+        return self
 
 
 class StoreSection(Section):
@@ -122,6 +133,21 @@ class GatewaySection(Section):
         return f"http://{self.host}:{self.port}"
 
 
+class ServingSection(Section):
+    """[serving]: where releases are served."""
+
+    target: Literal["local", "kserve"] = "local"
+    kserve_api_url: str = Field(default="https://kubernetes.default.svc", pattern=r"^https?://[^/\s]+$")
+    kserve_token_file: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+    kserve_ca_file: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount/ca.crt")
+    kserve_namespace: str = Field(default="majlis-models", pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+    kserve_storage_uri: str = Field(default="s3://majlis-releases", pattern=r"^[a-z0-9]+://\S+[^/\s]$")
+    kserve_runtime: str = "majlis-gateway"
+    kserve_replicas_min: Annotated[int, Field(ge=0)] = 1
+    kserve_timeout_seconds: Seconds = 5
+    kserve_prometheus_url: str = Field(default="http://prometheus:9090", pattern=r"^https?://\S+[^/\s]$")
+
+
 class RolloutSection(Section):
     """[rollout]: how a canary moves the traffic, and when it is taken back."""
 
@@ -154,6 +180,7 @@ class ReleaseSection(Section):
     public_key: Path = Path("{home}/releases/signing.pub")
     valid_days: Count = 365
     agreement_tolerance: Seconds = 1e-6
+    reduced_tolerance: Seconds = 0.02
 
 
 class Checks(Section):
@@ -171,6 +198,13 @@ class Checks(Section):
     text_bytes_max: Count = 4_194_304
     advisories: Path = Path("{home}/advisories")
     advisories_days_max: Annotated[float, Field(gt=0)] = 14
+
+
+class ApiSection(Section):
+    """[api]: the control plane over HTTP."""
+
+    page_rows: Count = 100
+    page_rows_max: Count = 1000
 
 
 class PolicySection(Section):
@@ -283,9 +317,11 @@ class Settings(BaseModel):
     lake: LakeSection = Field(default_factory=LakeSection)
     features: FeaturesSection = Field(default_factory=FeaturesSection)
     gateway: GatewaySection = Field(default_factory=GatewaySection)
+    serving: ServingSection = Field(default_factory=ServingSection)
     rollout: RolloutSection = Field(default_factory=RolloutSection)
     release: ReleaseSection = Field(default_factory=ReleaseSection)
     checks: Checks = Field(default_factory=Checks)
+    api: ApiSection = Field(default_factory=ApiSection)
     policy: PolicySection = Field(default_factory=PolicySection)
     audit: AuditSection = Field(default_factory=AuditSection)
     notify: Notify = Field(default_factory=Notify)

@@ -8,7 +8,8 @@ __all__ = ['utc', 'Json', 'ACCESS', 'MIGRATIONS', 'MIGRATION_LOCK', 'Utc', 'Base
 
 # %% ../nbs/020_store.ipynb #79747ddb
 import importlib.resources
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -123,6 +124,7 @@ class Store:
         self.engine = connect(url, busy_timeout_seconds)
         self.lite = self.engine.dialect.name == "sqlite"
         one_state = {} if self.lite else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        self._asked = threading.local()  # what the thread's next writing transaction is provided with
         self._writing = self.engine.execution_options(**{ACCESS: "write"})
         self._reading = self.engine.execution_options(**{ACCESS: "read"}, **one_state)
 
@@ -133,7 +135,18 @@ class Store:
     def session(self) -> Iterator[Session]:
         """A transaction that may write: kept, durably, when the block ends; nothing of it when it raises."""
         with answering(self), Session(self._writing, expire_on_commit=False) as session, session.begin():
+            if holds := self._asked.__dict__.pop("holds", None):
+                holds(session)
             yield session
+
+    @contextmanager
+    def provided(self, holds: Callable[[Session], None]) -> Iterator[None]:
+        """Ask `holds` inside this thread's next writing transaction; what it raises undoes that one."""
+        self._asked.holds = holds
+        try:
+            yield
+        finally:
+            self._asked.__dict__.pop("holds", None)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:

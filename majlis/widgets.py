@@ -16,7 +16,9 @@ from typing import Any, Protocol
 import ipywidgets
 
 from . import clock
-from .client import STRATEGIES, Deployment, Version, Workbench
+from .client import STRATEGIES, Workbench
+from .client_deployments import Deployment
+from .client_versions import Version
 from .errors import Invalid, MajlisError
 from .sparklines import Sparklines
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from majlis.errors import Invalid, MajlisError
 from majlis.settings import KubernetesSection, Profile, Settings
+from spawner import idle
 from spawner import profiles as entitlement
 from spawner.limits import GIB
 from spawner.profiles import CAPACITY, IMAGE
@@ -242,6 +243,7 @@ def server(settings: Settings) -> Override:
             "MLFLOW_TRACKING_URI": f"{hub}/mlflow",
             "MLFLOW_TRACKING_TOKEN": lambda spawner: spawner.api_token,
             "MLFLOW_DISABLE_TELEMETRY": "true",
+            **idle.environment(settings.workbench),
         },
     }
 

@@ -25,8 +25,18 @@ FLOORS: list[set[str]] = [
     {"training", "pipelines"},
     {"registry", "governance"},
     {"serving", "monitoring", "cost"},
-    {"control", "client"},
-    {"sparklines", "widgets", "cli", "portal", "mlflow_plugin"},
+    {"control", "client", "client_api", "client_versions", "client_deployments", "tables"},
+    {
+        "sparklines",
+        "widgets",
+        "cli",
+        "cli_app",
+        "cli_pipelines",
+        "cli_models",
+        "cli_records",
+        "portal",
+        "mlflow_plugin",
+    },
 ]
 DEFAULT_EXP = re.compile(r"^#\s*\|\s*default_exp\s+(\S+)", re.MULTILINE)
 CONFLICT = re.compile(r"^(<{7}|>{7}|={7})( |$)", re.MULTILINE)

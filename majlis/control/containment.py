@@ -128,6 +128,8 @@ def isolate(user: int, hidden: list[str]) -> list[str]:
                 Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
             done += hide(libc, hidden)
             become_first(libc)
+            if libc.mount(b"proc", b"/proc", b"proc", 0, None) == 0:  # the one there still shows everybody's
+                done.append("own /proc")
     if root:
         os.setgroups([])
         os.setgid(user)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from .. import audit, clock
@@ -175,18 +176,20 @@ class Council:
             session.flush()
             return versions.version_record(row)
 
-    def inbox(self, principal: Principal) -> list[dict[str, Any]]:
-        """The versions that wait for people, and which chairs are still empty."""
+    def inbox(self, principal: Principal, after: int = 0, limit: int | None = None) -> list[dict[str, Any]]:
+        """The versions that wait for people, the longest waiting first, and which chairs are still empty."""
         principal.require(Scope.READ)
         now = clock.now()
+        wanted = select(VersionRow).where(VersionRow.state == State.IN_REVIEW.value, VersionRow.id > after)
         with self.store.reading() as session:
             return [
                 versions.version_record(row)
                 | {
+                    "place": row.id,  # what the list is ordered by
                     "required": missing(row.required, row.reviews, binding(row), now),
                     "overdue": row.due_at is not None and row.due_at < now,
                 }
-                for row in versions.in_state(session, State.IN_REVIEW)
+                for row in session.scalars(wanted.order_by(VersionRow.id).limit(limit))
             ]
 
     def remind(self) -> None:

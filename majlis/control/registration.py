@@ -86,6 +86,18 @@ class Folders:
         folders.releases.mkdir(parents=True, exist_ok=True)
         return folders
 
+    @property
+    def quarantine(self) -> Path:
+        """Where the bytes of suspect versions lie; nothing loads them, and only this user can read them."""
+        return self.staging.with_name("quarantine")
+
+    def isolate(self, row: VersionRow) -> None:
+        """Take a version's bytes to quarantine."""
+        self.quarantine.mkdir(mode=0o700, exist_ok=True)
+        target = self.quarantine / self.version(row).name
+        shutil.rmtree(target, ignore_errors=True)  # of a registration that was not recorded
+        self.version(row).rename(target)
+
     def version(self, row: VersionRow) -> Path:
         """The folder of a version's bytes."""
         return self.staging / f"{row.model}-{row.version}"

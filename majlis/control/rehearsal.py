@@ -17,7 +17,7 @@ from .assessment import evaluable, examine
 from .registration import Evaluation
 from .service import tracking_uri
 from ..data.lake import Lake
-from ..errors import Conflict, Invalid
+from ..errors import Conflict, Invalid, faults
 from ..governance import policy as policies
 from ..governance.behaviour import EVERY
 from ..governance.checks import Check
@@ -43,9 +43,8 @@ def declared(evaluation: Mapping[str, object]) -> Evaluation:
     try:
         return Evaluation.model_validate(evaluation)
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
         raise Invalid(
-            f"The evaluation is not complete: {faults}",
+            f"The evaluation is not complete: {faults(error.errors())}",
             remedy="Give table, version and target; where, groups, protected and threshold may follow.",
         ) from error
 

@@ -101,6 +101,7 @@ class Releasing:
             ),
             evidence=row.evidence,
             lineage=row.lineage,
+            precision=str(row.formats["onnx"].get("precision", "")) if "onnx" in formats else "",
         )
 
     def record(self, statement: Statement, digest: str) -> None:

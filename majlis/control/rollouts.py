@@ -9,6 +9,7 @@ __all__ = ['log', 'planned', 'recorded', 'percent', 'newest', 'comparison', 'rol
 # %% ../../nbs/860_control_rollouts.ipynb #79c00003
 import logging
 import threading
+from math import isfinite
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from .. import audit, clock
 from ..access import Principal, Scope
+from . import targets
 from majlis.control.deployments import (
     Deployments,
     Wanted,
@@ -30,10 +32,10 @@ from majlis.control.deployments import (
     usable,
 )
 from .releasing import SERVICE
-from ..errors import Conflict, MajlisError, NotFound, Tampered, Unavailable
+from .targets import able
+from ..errors import Conflict, MajlisError, NotFound, Unavailable
 from ..events import Notifier
 from ..registry.versions import DeploymentRow, RolloutRow, find_deployment
-from ..serving import snapshot
 from ..serving.counts import Observation, observe
 from ..serving.replay import Recorder
 from ..serving.rollout import Compared, Kind, Phase, Plan, Rollout, begin, compare, ended, tick
@@ -129,7 +131,7 @@ def rollout_record(row: RolloutRow, compared: list[Compared]) -> dict[str, Any]:
         "since": clock.isoformat(known.since),
         "reason": known.reason,
         "sticky": known.sticky,
-        "slow_seconds": known.marks.slow_seconds if known.marks else None,
+        "slow_seconds": bound if known.marks and isfinite(bound := known.marks.slow_seconds) else None,
         "compared": [comparison(each) for each in compared],
         "started_by": row.created_by,
         "started_at": clock.isoformat(row.created_at),
@@ -182,12 +184,8 @@ class Book:
         with self.store.reading() as session:
             row = session.get(DeploymentRow, rollout.deployment)
             wanted = published(row, self.settings.gateway.log_sample) if row else None
-        try:
-            there = snapshot.load(self.settings.snapshot, self.settings.release.public_key)
-        except (NotFound, Tampered):  # it does not count, and is replaced
-            self.deployments.publish()
-            return
-        if there.deployments.get(rollout.deployment) != wanted:
+        there = targets.published(self.settings)
+        if there is None or there.deployments.get(rollout.deployment) != wanted:
             self.deployments.publish()
 
 
@@ -235,6 +233,7 @@ class Rollouts:
         """Begin to move the traffic of a deployment to another release."""
         principal.require(Scope.DEPLOY)
         plan, told = planned(self.settings.rollout, wanted), self.deployments.status()
+        able(self.deployments.target, plan.kind)
         with self.store.session() as session:
             row = find_deployment(session, name)
             own(principal, row.created_by, f"The deployment {name!r}")
@@ -319,6 +318,7 @@ class Rollouts:
 
     def look(self) -> list[Rollout]:
         """Look at every rollout once; tell people of those that ended."""
+        self.deployments.settle()
         moved = tick(self.book, clock.now())
         for rollout in moved:
             if rollout.phase is not Phase.RUNNING:

@@ -22,7 +22,8 @@ from mlflow.exceptions import MlflowException
 from .. import audit, clock
 from ..access import Principal, Scope
 from ..audit_checkpoints import Keeper, verify_trail
-from .assessment import Assessment
+from .assessment import Assessment, allowance
+from .conditions import Conditions
 from .council import Council
 from .deployments import Deployments, own
 from .tokens import People
@@ -66,7 +67,8 @@ class ControlPlane:
         self.evidence = Evidence(
             templates(settings.root) / "review.ipynb",
             settings.control / "evidence",
-            settings.checks.timeout_seconds,
+            allowance(settings),
+            hidden=(settings.control,),
         )
         self.assessment = Assessment(settings, self.store, self.policy, self.folders)
         self.releasing = Releasing(settings, self.store, self.policy, self.folders, self.events)
@@ -75,6 +77,7 @@ class ControlPlane:
         self.rollouts = Rollouts(settings, self.store, self.deployments, self.events)
         self.stories = Stories(settings, self.store, self.tracking)
         self.answers = Memory(self.store)
+        self.conditions = Conditions(self.store)
         cards = templates(settings.root) / "cards"
         self.gate = Gate(
             self.store, self.policy, self.assessment, self.evidence, self.releasing, self.events, cards
@@ -160,10 +163,12 @@ class ControlPlane:
         arriving: Path,
     ) -> dict[str, Any]:
         lineage = wanted.lineage.model_dump()
-        lineage["personal_columns"] = self.assessment.personal(wanted)
-        tier, reasons = self.policy.assess(policies.known(facts, lineage["personal_columns"]))
         run_id, logged = bytes_.run_id or wanted.run_id or "", beside(arriving)
-        self._texts(run_id, logged)
+        lineage["read"] = self._logged(run_id, logged)
+        lineage["personal_columns"] = self.assessment.personal(
+            wanted, {each["name"] for each in lineage["read"]}
+        )
+        tier, reasons = self.policy.assess(policies.known(facts, lineage["personal_columns"]))
         number = self.tracking.next_version(
             name, bytes_.source, run_id, {"majlis.digest": bytes_.digest, "majlis.owner": principal.name}
         )
@@ -209,14 +214,16 @@ class ControlPlane:
         self.gate.start(name, number)
         return record
 
-    def _texts(self, run_id: str, target: Path) -> None:
-        """Take what the run logged as text, for the checks; a run that is gone logged nothing."""
+    def _logged(self, run_id: str, target: Path) -> list[dict[str, Any]]:
+        """Take the texts that a run logged; returns the tables it read. A run that is gone has neither."""
+        if not run_id:
+            return []
         try:
-            if run_id:
-                self.tracking.texts(run_id, target)
+            self.tracking.texts(run_id, target)
+            return self.tracking.reads(run_id)
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return
+                return []
             raise Unavailable(
                 f"MLflow did not hand over what the run {run_id} logged: {error.message}"
             ) from error
@@ -272,17 +279,17 @@ class ControlPlane:
         principal.require(Scope.READ)
         with self.store.reading() as session:
             rows = versions.of_model(session, versions.find_model(session, name).name)
-            brief = [
-                {
-                    "version": row.version,
-                    "state": row.state,
-                    "stage": row.stage,
-                    "tier": row.tier,
-                    "owner": row.owner,
-                }
-                for row in rows
-            ]
+            brief = [versions.brief(row) for row in rows]
             return versions.model_record(versions.find_model(session, name)) | {"recent": brief}
+
+    def versions(
+        self, principal: Principal, name: str, before: int | None, limit: int
+    ) -> list[dict[str, Any]]:
+        """Versions of a model in short, the newest first, from below `before`."""
+        principal.require(Scope.READ)
+        with self.store.reading() as session:
+            model = versions.find_model(session, name).name
+            return [versions.brief(row) for row in versions.of_model(session, model, before, limit)]
 
     def models(self, principal: Principal, search: str, after: str, limit: int) -> list[dict[str, Any]]:
         """Registered models by name."""

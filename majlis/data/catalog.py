@@ -162,7 +162,7 @@ class Catalog:
 
     def _entry(self, name: str, said: Mapping[str, Any]) -> Entry:
         last = self.lake.history(name).row(0, named=True)
-        guessed = detect(self.lake.scan(name).head(_GUESS_ROWS).collect())
+        guessed = detect(self.lake.peek(name).head(_GUESS_ROWS).collect())
         declared = {column: Classification(each) for column, each in said.get("classes", {}).items()}
         quality = said.get("quality", {})
         every = said.get("expected_every_hours")

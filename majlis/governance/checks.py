@@ -161,7 +161,7 @@ def code(body: Callable[..., Any]) -> dict[str, str]:
             continue
         found[name] = source(this)
         for used in names(getattr(this, "__code__", None)):
-            value = getattr(this, "__globals__", {}).get(used)
+            value: Any = getattr(this, "__globals__", {}).get(used)
             if isinstance(value, int | float | str):
                 found[f"{this.__module__}.{used}"] = repr(value)
             for each in value.values() if isinstance(value, dict) else [value]:
@@ -359,7 +359,7 @@ def secrets(subject: Subject) -> Check:
     )
     bad = [str(each) for each in found.secrets if not each.allowed]
     allowed = [str(each) for each in found.secrets if each.allowed]
-    evidence = {"found": bad, "allowed": allowed, "too_large": list(found.too_large)}
+    evidence = {"credentials": bad, "allowed": allowed, "too_large": list(found.too_large)}
     notes = [f"allowed by the author: {', '.join(allowed)}"] if allowed else []
     notes += [f"too large to search: {', '.join(found.too_large)}"] if found.too_large else []
     if bad:

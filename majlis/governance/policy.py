@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ..errors import Invalid, SettingsError
+from ..errors import Invalid, SettingsError, faults
 
 # %% ../../nbs/550_governance_policy.ipynb #f0f646ef
 Affected = Literal["none", "employees", "customers", "public"]
@@ -147,9 +147,8 @@ def parse(text: str, source: str = "the policy", checks: tuple[str, ...] = ()) -
     except (yaml.YAMLError, TypeError) as error:
         raise SettingsError(f"{source} cannot be read: {error}") from error
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
         raise SettingsError(
-            f"{source} is not valid: {faults}", remedy="Correct it, and start again."
+            f"{source} is not valid: {faults(error.errors())}", remedy="Correct it, and start again."
         ) from error
     for name, tier in policy.tiers.items():
         if checks and (unknown := [check for check in tier.checks if check not in checks]):
@@ -172,9 +171,8 @@ def declared(facts: Mapping[str, Any]) -> Facts:
     try:
         return Facts.model_validate(facts, strict=True)
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
         raise Invalid(
-            f"The declared facts are not complete: {faults}",
+            f"The declared facts are not complete: {faults(error.errors())}",
             remedy="Give purpose (a sentence), personal_data (true or false), affected_people (none, "
             "employees, customers, public) and autonomy (advises, assists, decides).",
         ) from error

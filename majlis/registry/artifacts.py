@@ -11,7 +11,7 @@ import json
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,6 +23,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from ..errors import Conflict, Invalid, NotFound, Unavailable
+from ..training.tracking import LAKE, READ
 from .release import combined, digests
 
 # %% ../../nbs/530_registry_artifacts.ipynb #864b1644
@@ -35,6 +36,7 @@ class Description:
     flavours: tuple[str, ...]
     signature: dict[str, list[dict[str, Any]]]  # "inputs" and "outputs"; empty where there is none
     example: str  # file of the input example, empty where there is none
+    metadata: dict[str, Any] = field(default_factory=dict)  # what its maker wrote beside it
 
     @property
     def columns(self) -> list[str]:
@@ -63,6 +65,7 @@ def describe(folder: Path) -> Description:
         flavours=tuple(sorted(content["flavors"])),
         signature={side: schema(signature.get(side)) for side in ("inputs", "outputs")},
         example=str(example.get("artifact_path") or ""),
+        metadata=dict(content.get("metadata") or {}),
     )
 
 
@@ -153,6 +156,23 @@ class Tracking:
         elif address.scheme == "mlflow-artifacts" or location.startswith(f"{self.artifacts.rstrip('/')}/"):
             return None
         raise self._outside(location)
+
+    def reads(self, run_id: str) -> list[dict[str, Any]]:
+        """The tables that a run read from the lake, as it noted them itself, and those it was given."""
+        run = self.client.get_run(run_id)
+        found = {
+            (name.removeprefix(READ), int(version))
+            for name, noted in run.data.tags.items()
+            if name.startswith(READ)
+            for version in noted.split(",")
+            if version.isdigit()
+        }
+        inputs = run.inputs.dataset_inputs if run.inputs else []
+        for source in (
+            json.loads(each.dataset.source) for each in inputs if each.dataset.source_type == LAKE
+        ):
+            found.add((str(source["table"]), int(source["version"])))
+        return [{"name": name, "version": version} for name, version in sorted(found)]
 
     def texts(self, run_id: str, target: Path) -> None:
         """Copy what a run logged as text (its code, notebook, environment, settings) to `target`."""

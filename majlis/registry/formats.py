@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from ..errors import Invalid
 from .artifacts import describe
+from .precision import asked, reduce
 
 # %% ../../nbs/540_registry_formats.ipynb #e04ce7b6
 Predict = Callable[[pd.DataFrame], NDArray[Any]]
@@ -48,7 +49,8 @@ def to_onnx(folder: Path, target: Path) -> None:
 
     Loading a scikit-learn model may run its code: call this where that can do no harm.
     """
-    flavours = yaml.safe_load((folder / "MLmodel").read_text())["flavors"]
+    described = yaml.safe_load((folder / "MLmodel").read_text())
+    flavours, wanted = described["flavors"], asked(described.get("metadata"))
     target.parent.mkdir(parents=True, exist_ok=True)
     if existing := embedded(folder, flavours):
         shutil.copyfile(existing, target)
@@ -57,6 +59,7 @@ def to_onnx(folder: Path, target: Path) -> None:
     else:
         raise Invalid(f"there is no conversion to ONNX for {', '.join(sorted(flavours))}")
     single_output(target)
+    reduce(target, wanted)
 
 
 def embedded(folder: Path, flavours: dict[str, Any]) -> Path | None:

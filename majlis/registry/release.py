@@ -61,6 +61,7 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime
     evidence: str = ""  # SHA-256 of the review notebook that the approvals are bound to
     lineage: dict[str, Any] = {}  # tables and feature views the training read
+    precision: str = ""  # of the ONNX form: float32, float16 or int8; empty where there is none
 
     @property
     def native(self) -> str:

@@ -7,7 +7,7 @@ __all__ = ['MOVES', 'STAGES', 'Place', 'NAME', 'State', 'Stage', 'legal', 'model
            'ReviewRow', 'DelegationRow', 'ReleaseRow', 'DeploymentRow', 'RevisionRow', 'RolloutRow', 'KeyRow',
            'TokenRevocationRow', 'IdempotencyRow', 'add', 'find', 'find_model', 'find_release', 'find_deployment',
            'models', 'of_model', 'in_state', 'in_production', 'count', 'check_record', 'review_record',
-           'delegation_record', 'version_record', 'model_record', 'release_record']
+           'delegation_record', 'version_record', 'brief', 'model_record', 'release_record']
 
 # %% ../../nbs/500_registry_versions.ipynb #2eac1ce7
 import re
@@ -439,6 +439,11 @@ def version_record(row: VersionRow) -> dict[str, Any]:
         "updated_at": clock.isoformat(row.updated_at),
         "due": row.due_at and clock.isoformat(row.due_at),
     }
+
+
+def brief(row: VersionRow) -> dict[str, Any]:
+    """A version in a list of them."""
+    return {name: getattr(row, name) for name in ("version", "state", "stage", "tier", "owner")}
 
 
 def model_record(row: ModelRow) -> dict[str, Any]:

@@ -8,7 +8,7 @@ __all__ = ['SERIES', 'BOUNDS', 'LARGE', 'SCORES', 'LOADING', 'LIVE', 'ENDED', 'M
 
 # %% ../../nbs/645_serving_metrics.ipynb #3e72774d
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -188,13 +188,15 @@ def exposition(reports: list[Report]) -> bytes:
             seconds = HistogramMetricFamily(
                 "majlis_gateway_request_seconds", "Time to an answer", labels=labels
             )
+            scores = HistogramMetricFamily("majlis_gateway_scores", "Scores of the answers", labels=labels)
             for meter in total(m for report in reports for m in report.meters):
                 names = [meter.deployment, meter.revision]
                 for code, count in sorted(meter.codes.items()):
                     requests.add_metric([*names, str(code)], count)
                 rows.add_metric(names, meter.rows)
-                seconds.add_metric(names, buckets(meter), meter.seconds)
-            yield from (requests, rows, seconds)
+                seconds.add_metric(names, buckets(BOUNDS, meter.buckets), meter.seconds)
+                scores.add_metric(names, buckets(SCORES, meter.scores), None)
+            yield from (requests, rows, seconds, scores)
             features = CounterMetricFamily(
                 "majlis_gateway_feature_rows", "Rows by where their features came from", labels=["source"]
             )
@@ -231,10 +233,10 @@ def exposition(reports: list[Report]) -> bytes:
     return bytes(generate_latest(registry))
 
 
-def buckets(meter: Meter) -> list[tuple[str, float]]:
+def buckets(bounds: Sequence[float], counted: Sequence[int]) -> list[tuple[str, float]]:
     """Cumulative counts under each bound."""
     counts, seen = [], 0
-    for bound, count in zip((*map(str, BOUNDS), "+Inf"), meter.buckets, strict=True):
+    for bound, count in zip((*map(str, bounds), "+Inf"), counted, strict=True):
         seen += count
         counts.append((bound, float(seen)))
     return counts

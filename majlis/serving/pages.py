@@ -32,13 +32,15 @@ def describe(serving: Serving, name: str | None) -> dict[str, Any]:
     if name is None and not serving.live:
         raise Unavailable(f"Deployment {serving.name!r} serves nothing: {serving.reason}")
     live = serving.live[0] if name is None else revision(serving, name)
+    statement = live.loaded.statement
     return {
         "name": serving.name,
         "versions": [r.name for r in serving.spec.revisions if r.name in serving.pinned],
         "platform": f"majlis_{live.loaded.format}",
         "inputs": live.loaded.signature.metadata(),
         "outputs": [{"name": "predictions", "datatype": "FP64", "shape": [-1, -1]}],
-        "parameters": {"release": live.release, "model": serving.spec.model},
+        "parameters": {"release": live.release, "model": serving.spec.model}
+        | ({"precision": statement.precision} if statement.precision else {}),
     }
 
 

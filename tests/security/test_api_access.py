@@ -55,6 +55,7 @@ TABLE: list[tuple[str, str, Any, frozenset[str]]] = [
     ("GET", "/health", None, frozenset(PEOPLE)),
     ("GET", "/models", None, READERS),
     ("GET", "/models/flights", None, READERS),
+    ("GET", "/models/flights/versions", None, READERS),
     ("GET", "/models/flights/versions/1", None, READERS),
     ("GET", "/models/flights/versions/1/card", None, READERS),
     ("GET", "/models/flights/versions/1/review", None, READERS),
@@ -93,7 +94,8 @@ TABLE: list[tuple[str, str, Any, frozenset[str]]] = [
 
 
 def call(http: TestClient, method: str, path: str, body: Any) -> httpx.Response:
-    return http.request(method, f"{API}{path}", json=body)
+    headers = {"If-Match": "*"} if method == "DELETE" else {}  # it is required there
+    return http.request(method, f"{API}{path}", json=body, headers=headers)
 
 
 @pytest.mark.parametrize("who", PEOPLE)

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from majlis.access import Principal, Role, role_scopes
 from majlis.control.api import create_app
 from majlis.control.identity import LocalIdentity
+from majlis.control.problems import PROBLEM
 from majlis.control.service import ControlPlane
 from majlis.settings import load
 
@@ -34,7 +35,8 @@ def app_of(control: ControlPlane, roles: tuple[Role, ...]) -> FastAPI:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("roles", ROLES, ids=lambda roles: "+".join(roles) or "nobody")
 def test_no_server_error(control: ControlPlane, roles: tuple[Role, ...]) -> None:
-    schema = schemathesis.openapi.from_asgi(SCHEMA, app_of(control, roles))
+    app = app_of(control, roles)
+    schema, described = schemathesis.openapi.from_asgi(SCHEMA, app), app.openapi()["paths"]
     operations = [found.ok() for found in schema.get_all_operations()]
     assert len(operations) > 20
     for operation in operations:
@@ -46,8 +48,49 @@ def test_no_server_error(control: ControlPlane, roles: tuple[Role, ...]) -> None
         def answers(case: schemathesis.Case) -> None:
             response = case.call()
             assert response.status_code < 500, (case.as_curl_command(), response.text)
+            told = described[case.operation.path][case.operation.method.lower()]["responses"]
+            assert str(response.status_code) in told, (case.as_curl_command(), response.text)
             if response.status_code >= 400:
                 kind = response.headers["content-type"]
                 assert "application/problem+json" in str(kind), (case.as_curl_command(), response.text)
 
         answers()
+
+
+def test_the_document_tells_what_every_operation_does_alike(control: ControlPlane) -> None:
+    document = app_of(control, tuple(Role)).openapi()
+    schemas = document["components"]["schemas"]
+    assert set(schemas["Problem"]["required"]) == {"type", "title", "status", "detail"}
+    assert "HTTPValidationError" not in schemas
+    assert {"digest", "evidence", "policy"} < set(schemas["Ruling"]["required"])
+    operations = {
+        (method, path.partition("/api/v1")[2]): operation
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+        if "/api/v1" in path
+    }
+    for (method, path), operation in operations.items():
+        answers, names = operation["responses"], {each["name"] for each in operation["parameters"]}
+        for status in ("401", "403", "404", "409", "422", "503"):
+            assert PROBLEM in answers[status]["content"], (method, path)
+        if method == "get":
+            assert "If-None-Match" in names and {"200", "304"} < set(answers)
+            assert "ETag" in answers["200"]["headers"]
+        else:
+            assert "Idempotency-Key" in names
+    listings = {path for (_, path), one in operations.items() if "Link" in str(one["responses"].get("200"))}
+    assert listings == {
+        "/models", "/models/{name}/versions", "/reviews", "/deployments", "/costs", "/audit",
+    }  # fmt: skip
+    for path in listings:
+        parameters = {each["name"]: each for each in operations["get", path]["parameters"]}
+        assert parameters["limit"]["schema"]["maximum"] == control.settings.api.page_rows_max
+    conditional = {key for key, one in operations.items() if "412" in one["responses"]}
+    unconditional = {("post", "/policy/test"), ("post", "/meters")}
+    assert conditional == {key for key in operations if key[0] != "get"} - unconditional
+    needing = {key for key, one in operations.items() if "428" in one["responses"]}
+    assert needing == {("delete", "/deployments/{name}")}
+    (header,) = [
+        p for p in operations["delete", "/deployments/{name}"]["parameters"] if p["name"] == "if-match"
+    ]
+    assert header["required"]

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from majlis.control.checking import Job, run
+from majlis.control.checking import Job, run, suspect
 from majlis.control.containment import Contained, Limits, ModelProcess
 from majlis.errors import MajlisError
 from majlis.governance.checks import Limits as Thresholds
@@ -236,3 +236,39 @@ def test_a_hostile_version_is_failed_before_anything_is_loaded(folder: Path, pla
     assert [check.verdict for check in result.checks] == ["failed", "error", "error"]
     assert "exec" in result.checks[0].reason and "not safe to load" in result.checks[1].reason
     assert not touched.exists()
+
+
+ATTACKS = {
+    "reads the key": "raise RuntimeError(open('{key}').read())",
+    "phones home": "import socket; socket.create_connection(('127.0.0.1', {port}), 5); open('{mark}', 'w')",
+    "fills memory": "kept = [bytearray(2**26) for _ in range(2000)]",
+    "burns time": "while True: pass",
+}
+
+
+@root_only
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_what_gets_past_the_scan_is_contained_and_fails(place: Path, folder: Path, attack: str) -> None:
+    """Without a scan in between, nothing comes of it either, and no check passes."""
+    control = place / "control"
+    control.mkdir(mode=0o700)
+    (control / "signing.pem").write_text("-----BEGIN PRIVATE KEY-----")
+    place.chmod(0o777)
+    rows = place / "rows.parquet"
+    pd.DataFrame({"x": [0.0, 1.0], "late": [0, 1]}).to_parquet(rows)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        source = ATTACKS[attack].format(key=control / "signing.pem", port=port, mark=place / "called")
+        job = Job(
+            folder=str(hostile(folder, source)),
+            rows=str(rows),
+            target="late",
+            checks=("signature", "better_than_baseline"),
+            limits=Thresholds(),
+            allowance=Limits(timeout_seconds=60, cpu_seconds=10, memory_gib=1.5),
+            hidden=(str(control),),
+        )
+        result = run(job)
+    assert [check.verdict for check in result.checks] == ["error", "error"]
+    assert "PRIVATE KEY" not in str(result) and not (place / "called").exists()
+    assert suspect(result) == (attack == "burns time")  # its process had to be stopped

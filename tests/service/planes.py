@@ -16,7 +16,9 @@ import httpx
 
 from majlis import clock
 from majlis.access import local_principal
-from majlis.client import Api, Deployment, Embedded, Workbench
+from majlis.client import Workbench
+from majlis.client_api import Api, Embedded
+from majlis.client_deployments import Deployment
 from majlis.control.api import create_app
 from majlis.control.identity import LocalIdentity
 from majlis.control.service import ControlPlane

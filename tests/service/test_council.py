@@ -19,10 +19,11 @@ from majlis.access import Principal, Scope
 from majlis.client import Workbench, connect
 from majlis.control.service import ControlPlane
 from majlis.data.lineage import Lineage
-from majlis.errors import Conflict, Forbidden, Invalid, NotFound
+from majlis.errors import Conflict, Forbidden, Invalid, NotFound, Unauthenticated
 from majlis.monitoring.predictions import LOG
 from majlis.registry.release import verify
 from majlis.serving import snapshot
+from majlis.serving.tokens import Tokens
 from majlis.settings import Settings, load
 
 FACTS = {
@@ -126,7 +127,11 @@ def test_claim_that_does_not_reproduce(
 
 
 def test_second_version_rollback_and_revocation(
-    wb: Workbench, settings: Settings, table: tuple[pd.DataFrame, int], logged: tuple[str, float]
+    wb: Workbench,
+    settings: Settings,
+    table: tuple[pd.DataFrame, int],
+    logged: tuple[str, float],
+    tmp_path: Path,
 ) -> None:
     second = wb.register(logged[0], "flights", evaluation(table[1]), FACTS).wait(120)
     assert second.state == "released", second
@@ -139,11 +144,35 @@ def test_second_version_rollback_and_revocation(
     assert [(r.release, r.weight) for r in loaded] == [("flights-1", 1.0), ("flights-2", 0.0)]
     assert (wb.version("flights", 1).stage, wb.version("flights", 2).stage) == ("Production", "Archived")
 
+    bundle = wb.version("flights", 2).export(tmp_path / "device")
+    assert bundle.name == "flights-2" and (bundle / "predict.py").is_file()
+    assert wb.version("flights", 2).export(tmp_path / "flights.zip").read_bytes()[:2] == b"PK"
+    assert wb.audit()[-1]["action"] == "release.exported"
+
     wb.api("POST", "/releases/flights-2/revoke", json={"reason": "trained on the wrong months"})
+    with pytest.raises(Conflict, match="was revoked: trained on the wrong months"):
+        wb.version("flights", 2).export(tmp_path / "again")
     assert wb.version("flights", 2).state == "revoked"
     assert snapshot.load(settings.snapshot, settings.release.public_key).revoked == ("flights-2",)
     with pytest.raises(Conflict, match="was revoked: trained on the wrong months"):
         wb.deploy("flights-2")
+
+
+def test_a_persons_token_is_minted_and_withdrawn(wb: Workbench, settings: Settings) -> None:
+    def published() -> Tokens:
+        now = snapshot.load(settings.snapshot, settings.release.public_key)
+        return Tokens(now.token_keys, now.tokens_revoked)
+
+    made = wb.api("POST", "/deployments/flights/tokens")
+    claims = published().claims(made["token"].encode())
+    assert claims.subject == made["subject"] and claims.deployments == {"flights"}
+    assert settings.gateway.token_key.stat().st_mode & 0o777 == 0o600
+    wb.api("POST", f"/people/{made['subject']}/tokens/revoke", json={"reason": "left in a train"})
+    with pytest.raises(Unauthenticated, match="withdrawn"):
+        published().claims(made["token"].encode())
+    assert [record["action"] for record in wb.audit()][-2:] == ["token.issued", "tokens.revoked"]
+    with pytest.raises(NotFound):
+        wb.api("POST", "/deployments/unknown/tokens")
 
 
 def test_refusals_say_what_to_do(

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from majlis import cli
+from majlis import __version__, cli, cli_records
 from majlis.settings import load
 
 PORTS = {
@@ -108,7 +108,7 @@ def test_unknown_commands_and_options_are_usage_errors(capsys: pytest.CaptureFix
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("--version") == 0
-    assert capsys.readouterr().out.strip() == cli.__version__
+    assert capsys.readouterr().out.strip() == __version__
 
 
 def test_status_asks_the_control_plane(
@@ -148,7 +148,7 @@ def test_a_control_plane_that_talks_nonsense_counts_as_not_reached(
 ) -> None:
     control = Component(200, "<html>")
     monkeypatch.setenv(PORTS["control plane"], str(control.port))
-    assert cli.health(load()).status == "ok"
+    assert cli_records.health(load()).status == "ok"
     control.shutdown()
     control.server_close()
 

@@ -20,6 +20,7 @@ from hub_config import roles
 from majlis.access import KERNEL_SCOPES, Role, Scope
 from majlis.errors import SettingsError
 from majlis.settings import load
+from spawner import idle
 from spawner.kube_spawner import WatchfulKubeSpawner
 from tests.support.kustomize import resolved
 from tests.support.pod_security import restricted
@@ -415,7 +416,7 @@ def test_the_hub_sends_people_to_the_services_of_these_manifests() -> None:
         if "url" in service:
             at = urlsplit(service["url"])
             assert ports[at.hostname] == at.port
-    assert VALUES["cull"]["timeout"] == SETTINGS.workbench.idle_seconds
+    assert VALUES["cull"]["timeout"] == idle.culler_seconds(SETTINGS.workbench)
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def test_the_release_to_go_to() -> None:
 
 def test_environment_lines() -> None:
     found = environment(
-        "# python 3.11\n--pre\n-e .\nA_b.c==1.0 ; python_version<'4'\n"
+        "# python 3.11\n--no-binary :all:\n-e .\nA_b.c==1.0 ; python_version<'4'\n"
         "d==2.* \ne>=1\nf @ file:///x\ng[extra]===1.5 --hash=sha256:0 \\\n"
         "    --hash=sha256:1\nh==1.0  # why\n\n"
     )

@@ -46,6 +46,7 @@ class ControlPlane(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Answering)
         self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
         self.table: dict[str, tuple[int, str, bytes]] = {}
+        self.headers: dict[str, str] = {}  # of every answer
         self.records = 4321  # in the audit trail
 
     @property
@@ -68,6 +69,8 @@ class Answering(BaseHTTPRequestHandler):
         self.send_header("content-type", kind)
         self.send_header("content-length", str(len(content)))
         self.send_header("set-cookie", "session=of-the-control-plane")
+        for name, value in self.server.headers.items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)
 
@@ -77,7 +80,7 @@ class Answering(BaseHTTPRequestHandler):
         if name != "audit":
             return b"[]"
         asked = {key: int(values[0]) for key, values in parse_qs(query).items()}
-        last = min(self.server.records, asked["after"] + asked["limit"])
+        last = min(self.server.records, asked["after"] + asked.get("limit", 100))
         return json.dumps([{"seq": seq} for seq in range(asked["after"] + 1, last + 1)]).encode()
 
     do_POST = do_PUT = do_DELETE = do_GET
@@ -432,6 +435,18 @@ def test_bodies_and_refusals_pass_unchanged(server: Server) -> None:
     assert server.control.asked[-1][3] == b'{"reason":"late"}' or any(
         one[3] == b'{"reason":"late"}' for one in server.control.asked
     )
+
+
+def test_pages_and_conditions_go_through(server: Server) -> None:
+    link, etag = '<?limit=1&cursor=abc>; rel="next"', '"state.bytes"'
+    server.control.headers = {"Link": link, "ETag": etag}
+    try:
+        answer = server.get("api/models?limit=1", headers={"If-None-Match": etag, "If-Match": etag})
+    finally:
+        server.control.headers = {}
+    assert (answer.headers["link"], answer.headers["etag"]) == (link, etag)
+    sent = [one for one in server.control.asked if one[1] == "models?limit=1"][-1][2]
+    assert (sent["if-none-match"], sent["if-match"]) == (etag, etag)
 
 
 def test_html_of_the_control_plane_cannot_act_here(server: Server) -> None:

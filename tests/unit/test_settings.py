@@ -162,6 +162,7 @@ PROFILE = "[profile:p]\ntitle = P\ngroups = a\n"
             PROFILE + "cpu_guarantee = 4\ncpu_limit = 2",
             ["[profile:p] cpu_guarantee = 4 is above cpu_limit = 2"],
         ),
+        ("[workbench]\nidle_seconds = 60", ["idle_warning_seconds = 300 is not below idle_seconds = 60"]),
         (PROFILE + "images = a/b", ["[profile:p] images = 'a/b'", "no image with a tag or a digest"]),
         (PROFILE + "images = a/b:1, A b", ["[profile:p] images", "'A b' is no image"]),
         (PROFILE + "kind = gpu", ["[profile:p] kind = gpu does not fit gpu = 0"]),

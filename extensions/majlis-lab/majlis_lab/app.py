@@ -21,6 +21,7 @@ from majlis_lab.handlers import (
     RunHandler,
     RunsHandler,
 )
+from majlis_lab.idle import Idle, IdleHandler
 from majlis_lab.problems import Missing
 from majlis_lab.runs import Runs
 from majlis_lab.schedules import Planner, ScheduleHandler, SchedulesHandler, lake_versions
@@ -56,11 +57,21 @@ class MajlisLab(ExtensionApp):
     control_timeout_seconds = Float(60.0, help="How long the control plane may take to answer.", config=True)
     schedule_seconds = Float(30.0, help="How often to look for schedules that are due.", config=True)
     trained = Integer(30, help="How many of the latest models are offered for registration.", config=True)
+    idle_seconds = Float(help="How long the server may be idle until it stops; 0 is for ever.", config=True)
+    idle_warning_seconds = Float(help="How long before that its person is warned.", config=True)
     history = Integer(100, help="How many runs the history shows.", config=True)
 
     @default("runs_dir")
     def _runs_dir(self) -> str:
         return str(Path.home() / "runs")
+
+    @default("idle_seconds")
+    def _idle_seconds(self) -> float:
+        return float(environ("MAJLIS_WORKBENCH_IDLE_SECONDS") or 0)
+
+    @default("idle_warning_seconds")
+    def _idle_warning_seconds(self) -> float:
+        return float(environ("MAJLIS_WORKBENCH_IDLE_WARNING_SECONDS") or 0)
 
     @default("command")
     def _command(self) -> list[str]:
@@ -78,6 +89,8 @@ class MajlisLab(ExtensionApp):
         tracking_url, tracking_token = environ("MLFLOW_TRACKING_URI"), environ("MLFLOW_TRACKING_TOKEN")
         self.tracking = Tracking(tracking_url, tracking_token, self.control_timeout_seconds)
         self.changes = Changes(self.runs, self.control, self.watch_seconds)
+        self.idle = Idle(self.serverapp, self.runs, self.idle_seconds, self.idle_warning_seconds)
+        self.idle.start()
 
     def initialize_handlers(self) -> None:
         """Lay out the addresses, all below `<base url>majlis/`."""
@@ -96,6 +109,7 @@ class MajlisLab(ExtensionApp):
             ("notebook/parameters", ParametersHandler, {"files": self.files}),
             ("trained", TrainedHandler, trained),
             ("events", EventsHandler, events),
+            ("idle", IdleHandler, {"idle": self.idle}),
             ("api/(.*)", ProxyHandler, {"control": self.control}),
             ("(.*)", Missing, {}),
         ]:

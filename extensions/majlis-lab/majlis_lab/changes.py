@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import json
 import logging
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -22,7 +23,7 @@ from majlis_lab.problems import Handler
 from majlis_lab.runs import Runs
 
 DECIDED = ("models", "reviews")  # topics that change only together with the audit trail
-TRAIL_PAGE = 1000  # records in one answer
+NEXT = re.compile(r'<\?([^>]*)>; rel="next"')  # the query of a listing's next page
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ class Changes:
         self.digests["runs"] = digest((await asyncio.to_thread(self.runs.mark)).encode())
         try:
             await self.look_at_trail()
-            self.digests["deployments"] = digest((await self.ask("deployments")).body)
+            self.digests["deployments"] = digest(await self.whole("deployments"))
             self.problem = None
         except MajlisError as error:
             self.problem = {"title": error.title, "detail": error.message, "remedy": error.remedy}
@@ -81,7 +82,7 @@ class Changes:
         """Every decision stands in the audit trail, so its last record tells whether anything was decided."""
         if self.seen is None:
             self.seen = await self.near_the_end()
-        while records := await self.trail(self.seen, TRAIL_PAGE):
+        while records := await self.trail(self.seen):
             self.seen = int(records[-1]["seq"])
         for topic in DECIDED:
             self.digests[topic] = str(self.seen)
@@ -96,11 +97,21 @@ class Changes:
                 here = int(records[0]["seq"])
         return here
 
-    async def trail(self, after: int, limit: int) -> list[dict[str, Any]]:
-        """Records of the audit trail, the oldest first."""
-        answer = await self.ask("audit", f"after={after}&limit={limit}")
+    async def trail(self, after: int, limit: int | None = None) -> list[dict[str, Any]]:
+        """Records of the audit trail, the oldest first; as many as a page has when no `limit` is given."""
+        answer = await self.ask("audit", f"after={after}" + (f"&limit={limit}" if limit else ""))
         found: list[dict[str, Any]] = json.loads(answer.body)
         return found
+
+    async def whole(self, path: str) -> bytes:
+        """Every page of a listing, one after the other."""
+        pages, query = [], ""
+        while True:
+            answer = await self.ask(path, query)
+            pages.append(answer.body)
+            if (found := NEXT.search(answer.headers.get("link", ""))) is None:
+                return b"".join(pages)
+            query = found[1]
 
     async def ask(self, path: str, query: str = "") -> Answer:
         """What the control plane answers; Unavailable where it is at a loss."""

@@ -10,8 +10,8 @@ import httpx
 
 from majlis.errors import Invalid, Unavailable
 
-FORWARDED = ("content-type", "accept", "if-none-match")  # of a request; its cookies stay here
-RETURNED = ("content-type", "etag", "content-disposition")  # of an answer
+FORWARDED = ("content-type", "accept", "if-none-match", "if-match")  # of a request; its cookies stay here
+RETURNED = ("content-type", "etag", "link", "content-disposition")  # of an answer
 NOTHING: Mapping[str, str] = MappingProxyType({})
 OUT_OF_ORDER = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
 REMEDY = "It is tried again by itself; `majlis status` tells which component is down."

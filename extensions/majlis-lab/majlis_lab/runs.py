@@ -96,6 +96,10 @@ class Runs:
         process = self.process(run)
         return process is not None and process.alive()
 
+    def any_alive(self) -> bool:
+        """Is any run below this folder going on?"""
+        return any(self.alive(run) for run in records.newest(self.folder))
+
     def process(self, run: Run) -> Process | None:
         """The process that carries out the run: the one it names, or the one that is about to."""
         if run.state is State.RUNNING:

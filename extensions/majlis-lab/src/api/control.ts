@@ -1,5 +1,5 @@
 /** The control plane's API, through the proxy of the server extension. */
-import { requestAPI } from './request';
+import { listed, requestAPI } from './request';
 
 export type Tier = 'low' | 'medium' | 'high';
 
@@ -101,30 +101,18 @@ export interface IRegistration {
   lineage: Record<string, unknown>;
 }
 
-const PAGE = 1000; // models in one answer, the most that the control plane gives
-
 const part = encodeURIComponent;
 
 export const control = {
-  models: async (signal?: AbortSignal) => {
-    const models: IModel[] = [];
-    for (let page: IModel[] = []; ; ) {
-      const after = page.length > 0 ? `&after=${part(page[page.length - 1]?.name ?? '')}` : '';
-      page = await requestAPI<IModel[]>(`api/models?limit=${PAGE}${after}`, within(signal));
-      models.push(...page);
-      if (page.length < PAGE) {
-        return models;
-      }
-    }
-  },
-  versions: async (model: string, signal?: AbortSignal) =>
-    (await requestAPI<{ recent: IBrief[] }>(`api/models/${part(model)}`, within(signal))).recent,
+  models: (signal?: AbortSignal) => listed<IModel>('api/models', within(signal)),
+  versions: (model: string, signal?: AbortSignal) =>
+    listed<IBrief>(`api/models/${part(model)}/versions`, within(signal)),
   version: (model: string, version: number, signal?: AbortSignal) =>
     requestAPI<IVersion>(`api/models/${part(model)}/versions/${version}`, within(signal)),
   register: (model: string, body: IRegistration) =>
     requestAPI<IVersion>(`api/models/${part(model)}/versions`, { method: 'POST', body }),
-  reviews: (signal?: AbortSignal) => requestAPI<IWaiting[]>('api/reviews', within(signal)),
-  deployments: (signal?: AbortSignal) => requestAPI<IDeployment[]>('api/deployments', within(signal)),
+  reviews: (signal?: AbortSignal) => listed<IWaiting>('api/reviews', within(signal)),
+  deployments: (signal?: AbortSignal) => listed<IDeployment>('api/deployments', within(signal)),
   preview: (
     name: string,
     model: string,

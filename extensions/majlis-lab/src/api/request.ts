@@ -31,6 +31,20 @@ export async function requestAPI<T>(path: string, request: IRequest = {}): Promi
   return (await response.json()) as T;
 }
 
+/** Every row of a listing, page after page, as the pages' `next` links say. */
+export async function listed<T>(path: string, request: IRequest = {}): Promise<T[]> {
+  const rows: T[] = [];
+  for (let query = ''; ; ) {
+    const response = await checked(await send(path + query, request));
+    rows.push(...((await response.json()) as T[]));
+    const next = /<(\?[^>]*)>; rel="next"/.exec(response.headers.get('Link') ?? '');
+    if (next?.[1] === undefined) {
+      return rows;
+    }
+    query = next[1];
+  }
+}
+
 /** The response where it is no refusal; throws a Problem where it is. */
 export async function checked(response: Response): Promise<Response> {
   if (!response.ok) {
