@@ -70,6 +70,7 @@ TABLE: list[tuple[str, str, Any, frozenset[str]]] = [
     ("POST", "/models/flights/versions/1/withdraw", REASON, frozenset({"amira"})),
     ("GET", "/reviews", None, READERS),
     ("GET", "/releases/flights-2", None, READERS),
+    ("GET", "/releases/flights-2/bundle", None, READERS),
     ("POST", "/releases/flights-2/revoke", REASON, frozenset({"admin"})),
     ("GET", "/deployments", None, READERS),
     ("GET", "/deployments/live", None, READERS),

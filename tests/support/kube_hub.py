@@ -28,7 +28,7 @@ from tests.support.workbench import ROOT, free_ports, without_settings
 
 VALUES = ROOT / "hub_config" / "kubernetes" / "values.yaml"
 CONFIG = Path(__file__).with_name("kube_hub_config.py")
-PASSWORD, SECOND_ENGINEER = "a password of the tests", "second-engineer"
+PASSWORD, SECOND_ENGINEER, SPENDER = "a password of the tests", "second-engineer", "spender"
 CONTROL_URL, CONTROL_ADDRESS = "http://majlis-control:8082", address_of(250)
 MISSING_IMAGE = "registry.example.org/majlis/gone:1"
 START_SECONDS, STOP_SECONDS, POLL_SECONDS = 90.0, 30.0, 0.1
@@ -159,7 +159,8 @@ class KubeHub:
             "KUBE_HUB_FOLDER": str(folder),
             "KUBE_HUB_PACE": str(pace),
             "KUBE_HUB_SPAWNER": spawner,
-            "KUBE_HUB_TOKENS": json.dumps(self.tokens if control else {}),
+            "KUBE_HUB_TOKENS": json.dumps(self.tokens),
+            "KUBE_HUB_CONTROL": "yes" if control else "",
             "MAJLIS_HUB_ORIGIN": self.url,
             "MAJLIS_DECISIONS_ORIGIN": self.decisions_url,
             "KUBE_HUB_URL": self.url,
