@@ -2,7 +2,7 @@
 
 `python -m tests.bench.bench_rollout` prints the share of 10,000 rollouts of an equally good release that
 would be taken back (five signals, the tolerances of the settings), the median time until faulty ones are, and
-on a real gateway under load the time from the verdict until no process serves the release that was taken back.
+on a real gateway under load, the time from verdict until no process serves the release that was taken back.
 """
 
 import tempfile
