@@ -1,8 +1,8 @@
 """What a rollout's judge costs: good releases taken back, seconds to find a fault, seconds to calm.
 
 `python -m tests.bench.bench_rollout` prints the share of 10,000 rollouts of an equally good release that
-would be taken back (five signals, the tolerances of the settings), the median time until faulty ones are, and
-on a real gateway under load, the time from verdict until no process serves the release that was taken back.
+would be taken back (five signals, the tolerances of the settings), the median time until faulty ones are,
+and on a real gateway under load the time from the verdict until no process serves what was taken back.
 """
 
 import tempfile

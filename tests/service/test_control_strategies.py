@@ -142,7 +142,7 @@ def test_an_ab_test_keeps_callers_apart_and_says_what_it_found(world: World) -> 
         assert there.deployments["flights"].sticky is None  # nobody is kept apart any more
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(180)
 def test_what_does_not_belong_together_is_refused_alike(world: World) -> None:
     assert STRATEGIES == deployments.STRATEGIES
     nonsense: list[tuple[dict[str, Any], str]] = [
@@ -160,10 +160,9 @@ def test_what_does_not_belong_together_is_refused_alike(world: World) -> None:
         for options, complaint in nonsense:
             with pytest.raises(Invalid, match=complaint):
                 wb.deploy("flights-2", **options)
-            told = [f"--{name}={value}" for name, value in options.items()]
-            told = [one.replace("[", "").replace("]", "").replace(" ", "") for one in told]
-            with pytest.raises(Invalid, match=complaint):
-                command(world, "start", "flights", "flights-2", "--reason", "odd", *told)
+        odd = ("--strategy", "shadow", "--steps", "5,100")
+        with pytest.raises(Invalid, match="steps came with strategy = shadow"):
+            command(world, "start", "flights", "flights-2", "--reason", "odd", *odd)
         begun = command(world, "start", "flights", "flights-2", "--reason", "halves", "--strategy", "a/b")
         assert (begun["strategy"], begun["percent"], begun["sticky"]) == ("a/b", 50, "x-user")
 
