@@ -126,6 +126,8 @@ class GatewaySection(Section):
     token_key: Path = Path("{home}/control/tokens.pem")
     token_minutes: Annotated[float, Field(gt=0, le=1440)] = 15
     token_requests_per_second: Annotated[float, Field(ge=0)] = 0
+    otlp_endpoint: str = Field(default="", pattern=r"^(https?://\S+)?$")
+    trace_sample: Fraction = 0.01
 
     @property
     def url(self) -> str:

@@ -49,6 +49,7 @@ from .pages import describe, local, status
 from .predictor import OnnxPredictor
 from .protocol import infer_request
 from .signature import Batch
+from .traces import Span, Tracer
 from .table import Client, Endpoint, Keeper, Live, Serving, find, revision
 
 # %% ../../nbs/665_serving_app.ipynb #852915c2
@@ -69,6 +70,16 @@ class Gateway:
         self.inflight = 0
         self.shed = 0
         self.online = Online(options.features)
+        self.tracer = (
+            Tracer(
+                options.otlp_endpoint,
+                options.trace_sample,
+                options.trace_spans,
+                options.trace_timeout_seconds,
+            )
+            if options.otlp_endpoint
+            else None
+        )
         self.prefix = secrets.token_hex(8)
         self.count = 0
 
@@ -92,8 +103,10 @@ class Gateway:
         begun = time.perf_counter()
         serving, meter = endpoint.serving, endpoint.serving.meter
         self.inflight += 1
+        headers: Headers = dict(scope["headers"])
+        span = None if self.tracer is None else self.tracer.begin(headers, f"infer {serving.name}")
+        code = 200
         try:
-            headers: Headers = dict(scope["headers"])
             client = caller(self.table, headers, serving.name)
             if client.bucket is not None and (seconds := client.bucket.take(begun)):
                 raise TooMany(f"{client.id} has sent more requests than it may.", "Send fewer.", seconds)
@@ -107,7 +120,7 @@ class Gateway:
             meter = live.meter
             used = b""
             if live.loaded.entities is not None and MARK in content:
-                batch, identity, binary, used = await self.fetch(endpoint, live, headers, content)
+                batch, identity, binary, used = await self.fetch(endpoint, live, headers, content, span)
             else:
                 batch, identity, binary = read(endpoint, live, headers, content)
             result = await self.predict(live, batch)
@@ -137,24 +150,36 @@ class Gateway:
                 (b"x-revision", live.header),
             )
         except MajlisError as error:
-            meter.observe(int(error.status), time.perf_counter() - begun)
+            code = int(error.status)
+            meter.observe(code, time.perf_counter() - begun)
             await refuse(send, error)
         except Exception:
+            code = 500
             log.exception("deployment %s failed to answer", serving.name)
-            meter.observe(500, time.perf_counter() - begun)
+            meter.observe(code, time.perf_counter() - begun)
             await refuse(send, MajlisError("The gateway failed to answer; its log says why."))
         finally:
             self.inflight -= 1
+            if self.tracer is not None and span is not None:
+                told: dict[str, str | int] = {"http.response.status_code": code, "revision": meter.revision}
+                self.tracer.end(span, code >= 500, **told)
 
     async def fetch(
-        self, endpoint: Endpoint, live: Live, headers: Headers, content: bytes
+        self, endpoint: Endpoint, live: Live, headers: Headers, content: bytes, span: Span | None
     ) -> tuple[Batch, str, bool, bytes]:
         """Like `read`, for a request by entities; and what was fetched, for the log."""
         entities = live.loaded.entities
         assert entities is not None
         asked = entities.question(content, header_length(headers, content), endpoint.invocations)
         name = endpoint.serving.name
-        fetched = await self.online.fetch(name, entities.sources, asked.keys, asked.rows, asked.at)
+        part = self.tracer.child(span, "features") if self.tracer is not None and span is not None else None
+        source = "refused"
+        try:
+            fetched = await self.online.fetch(name, entities.sources, asked.keys, asked.rows, asked.at)
+            source = fetched.source
+        finally:
+            if self.tracer is not None and part is not None:
+                self.tracer.end(part, source == "refused", source=source, rows=asked.rows)
         return entities.complete(asked, fetched.columns), asked.id, asked.binary, fetched.used
 
     async def predict(self, live: Live, batch: Batch) -> NDArray[Any]:
@@ -250,7 +275,7 @@ class Gateway:
         """Status, content and type of a page."""
         method, path, headers = scope["method"], scope["path"], dict(scope["headers"])
         parts = path.strip("/").split("/")
-        if method == "POST" and (parts[0] == "invocations" or parts[-1] == "infer"):
+        if method == "POST" and (parts[0] == "invocations" or parts[-1] in {"infer", "invocations"}):
             caller(self.table, headers)  # strangers do not learn which deployments there are
             find(self.table, parts[1] if parts[0] == "invocations" else parts[min(2, len(parts) - 1)])
             raise NotFound(f"{path} is no path to a prediction.", remedy="Ask /v2/models/NAME/infer.")
@@ -280,7 +305,7 @@ class Gateway:
                 return 200, b'{"live":true}', JSON
             case ["health", "ready"]:
                 return (200, b'{"ready":true}', JSON) if self.ready else (503, b'{"ready":false}', JSON)
-            case ["models", name, "ready"] | ["models", name, "versions", _, "ready"]:
+            case ["models", name, "ready" | "ping"] | ["models", name, "versions", _, "ready"]:
                 serving = find(self.table, name)
                 good = parts[3] in serving.pinned if len(parts) == 5 else serving.split is not None
                 return (
@@ -308,6 +333,8 @@ class Gateway:
         self.report()
         self.spawn(self.keeper.watch())
         self.spawn(self.beat())
+        if self.tracer is not None:
+            self.spawn(self.tracer.run(self.options.log_flush_seconds))
         await send({"type": "lifespan.startup.complete"})
         await receive()
         self.ready = False
@@ -316,6 +343,8 @@ class Gateway:
         self.aside.shutdown(wait=False, cancel_futures=True)
         await self.keeper.stop()
         await self.online.stop()
+        if self.tracer is not None:
+            await self.tracer.flush()
         self.spool.close()
         self.report()
         await send({"type": "lifespan.shutdown.complete"})

@@ -49,6 +49,8 @@ def options(settings: Settings) -> Options:
         log_queue_rows=gateway.log_queue_rows,
         processes=gateway.workers,
         token_requests_per_second=gateway.token_requests_per_second,
+        otlp_endpoint=gateway.otlp_endpoint,
+        trace_sample=gateway.trace_sample,
         limits=Limits(
             answer_seconds=gateway.request_timeout_seconds, user=NOBODY, environments=gateway.environments
         ),

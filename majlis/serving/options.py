@@ -56,6 +56,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     token_requests_per_second: float = 0.0  # of one person, with whatever tokens; 0: no limit
     tokens_remembered: int = 10_000  # verified tokens, and people with a rate
     shadows_waiting: int = 256  # copies of requests that may wait for shadow revisions
+    otlp_endpoint: str = ""  # of a collector of traces; empty: there are none
+    trace_sample: float = 0.01  # share of the requests without a traceparent that are traced
+    trace_spans: int = 2048  # that may wait for the collector
+    trace_timeout_seconds: float = 5.0  # for one batch of them
     limits: Limits = Limits()
     features: FeatureOptions = FeatureOptions()
 

@@ -12,8 +12,8 @@ from majlis import audit, clock
 from majlis.access import Role
 from majlis.control.api import PROBLEM
 from majlis.control.service import ControlPlane
-from majlis.envelope import write_whole
 from majlis.errors import Tampered
+from majlis.files import write_whole
 from majlis.registry import versions
 from majlis.settings import load
 from tests.support.council import (
@@ -70,6 +70,7 @@ TABLE: list[tuple[str, str, Any, frozenset[str]]] = [
     ("POST", "/models/flights/versions/1/withdraw", REASON, frozenset({"amira"})),
     ("GET", "/reviews", None, READERS),
     ("GET", "/releases/flights-2", None, READERS),
+    ("GET", "/releases/flights-2/bundle", None, READERS),
     ("POST", "/releases/flights-2/revoke", REASON, frozenset({"admin"})),
     ("GET", "/deployments", None, READERS),
     ("GET", "/deployments/live", None, READERS),

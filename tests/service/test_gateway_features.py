@@ -24,6 +24,7 @@ from majlis import clock
 from majlis.features.sources import sources_of
 from majlis.features.store import Features
 from majlis.settings import FeaturesSection, Settings
+from tests.service.collectors import Collector, collecting
 from tests.service.gateways import World, free_port, linear, wait_until
 
 pytestmark = pytest.mark.timeout(180)
@@ -114,13 +115,37 @@ def helpers(gateway: "subprocess.Popen[bytes]") -> list[psutil.Process]:
 
 
 @pytest.fixture(scope="module")
-def sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """A fleet whose store is SQLite, behind a running gateway."""
+def collector() -> Iterator[Collector]:
+    """What takes the gateway's traces."""
+    with collecting() as taking:
+        yield taking
+
+
+@pytest.fixture(scope="module")
+def sqlite(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[Fleet]:
+    """A fleet whose store is SQLite, behind a running gateway that traces what it is asked to."""
     home = tmp_path_factory.mktemp("sqlite")
-    fleet = Fleet(home, FeaturesSection(repo=home / "features"))
+    section = FeaturesSection(repo=home / "features")
+    fleet = Fleet(home, section, otlp_endpoint=collector.url, trace_sample=0)
     with fleet.world.gateway():
         fleet.up()
         yield fleet
+
+
+def test_the_fetch_is_a_part_of_the_trace(sqlite: Fleet, collector: Collector) -> None:
+    """A span below the request's own, that says where the features came from."""
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    headers = {
+        "authorization": f"Bearer {sqlite.world.key}",
+        "traceparent": f"00-{trace}-00f067aa0ba902b7-01",
+    }
+    body = {"entities": {"tailnum": "N1"}, "dataframe_records": [{"x": 2}]}
+    assert httpx.post(f"{sqlite.world.url}/invocations/adder", json=body, headers=headers).status_code == 200
+    wait_until(lambda: len(collector.spans) == 2)
+    fetch, whole = collector.spans
+    assert fetch.name == "features" and fetch.parent_span_id == whole.span_id
+    assert fetch.trace_id.hex() == whole.trace_id.hex() == trace
+    assert {a.key: a.value.string_value for a in fetch.attributes}["source"] == "online"
 
 
 def test_features_are_fetched_and_logged(sqlite: Fleet) -> None:

@@ -129,6 +129,15 @@ def test_a_hang_is_killed_while_the_others_are_served(world: World) -> None:
     wait_until(lambda: world.ask(1.0, name="python").status_code == 200, 60)
 
 
+def test_a_model_that_keeps_dying_is_left_alone_for_a_while(world: World) -> None:
+    """Refused at once, with the reason and when to come again; the others do not wait, and it recovers."""
+    answers = [world.ask(666.0, name="python") for _ in range(4)]
+    assert {answer.status_code for answer in answers} == {503}
+    assert "is down" in answers[-1].json()["detail"] and answers[-1].headers["retry-after"] == "1"
+    assert world.ask(1.0).status_code == 200
+    wait_until(lambda: world.ask(1.0, name="python").status_code == 200, 60)
+
+
 def model_processes(world: World) -> list[psutil.Process]:
     """The processes that hold the Python model."""
     folder = f"{world.home}/releases/pyfunc-1/model"
