@@ -218,13 +218,15 @@ class KubeHub:
 
     def stop(self) -> None:
         """Stop the hub, with its proxy, and the cluster."""
+        process = self.process
         try:
-            if self.process:
-                self.process.terminate()
-                self.process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)  # its proxy too
-            raise
+            if process:
+                process.terminate()
+                process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired as late:
+            assert process is not None
+            os.killpg(process.pid, signal.SIGKILL)  # its proxy too
+            raise AssertionError(f"the hub did not stop:\n{self.said()}") from late
         finally:
             self.cluster.stop()
 
