@@ -19,7 +19,7 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 def configure(c: Any, settings: Settings, environ: Mapping[str, str] = os.environ) -> None:
     """Finish the configuration that the chart began; `hub.extraConfig` in values.yaml calls this."""
     decisions = decisions_origin(environ)
-    kube.configure(c, settings)
+    kube.configure(c, settings, control_plane(c))
     c.Spawner.server_token_scopes = roles.server_token_scopes()
     c.JupyterHub.custom_scopes = roles.custom_scopes()
     c.JupyterHub.load_groups = roles.groups(demo_accounts=False)
@@ -38,6 +38,17 @@ def configure(c: Any, settings: Settings, environ: Mapping[str, str] = os.enviro
         if service["name"] == roles.DECISIONS:
             service["oauth_redirect_uri"] = f"{decisions}{services}{roles.CONTROL}/oauth_callback"
             service["oauth_client_allowed_scopes"] = roles.decision_scopes()
+
+
+def control_plane(c: Any) -> str:
+    """Where the control plane is."""
+    found = [service["url"] for service in c.JupyterHub.services if service["name"] == roles.CONTROL]
+    if not found:
+        raise SettingsError(
+            f"the chart's values have no service {roles.CONTROL!r}",
+            remedy="Add it under hub.services, as in hub_config/kubernetes/values.yaml.",
+        )
+    return str(found[0])
 
 
 def decisions_origin(environ: Mapping[str, str]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from hub_config import roles, services
 from majlis.settings import load
-from spawner import kube
+from spawner import budget, kube
 from spawner.isolation import isolation
 from spawner.local import LocalSpawner
 
@@ -56,6 +56,7 @@ c.JupyterHub.spawner_class = LocalSpawner
 c.LocalSpawner.homes = settings.home / "home"
 c.LocalSpawner.notebooks = project / "notebooks"
 c.LocalSpawner.profiles = settings.profiles
+c.LocalSpawner.purse = budget.purse(settings, services.decisions_origin(settings))
 c.LocalSpawner.isolated = isolation([project]).on
 c.Spawner.server_token_scopes = roles.server_token_scopes()
 c.Spawner.cmd = [sys.executable, "-m", "jupyterhub.singleuser"]
@@ -67,4 +68,4 @@ c.Spawner.environment = services.kernel_environment(settings, os.environ) | {
     "MLFLOW_TRACKING_TOKEN": lambda spawner: spawner.api_token,
 }
 if bench.spawner == "kubernetes":
-    kube.configure(c, settings)
+    kube.configure(c, settings, services.decisions_origin(settings))

@@ -18,7 +18,8 @@ from sqlalchemy.orm import Session
 from . import clock
 from .audit import AuditRow, Verdict, beginning, head, verify
 from .audit_export import check_retirement
-from .envelope import PrivateKey, PublicKey, seal, unseal, write_whole
+from .envelope import PrivateKey, PublicKey, seal, unseal
+from .files import PRIVATE, write_whole
 from .errors import MajlisError, Tampered
 from .store import Store
 
@@ -59,7 +60,7 @@ def checkpoint(session: Session, folder: Path, key: PrivateKey) -> Checkpoint | 
             verdict.reason, remedy="No checkpoint was signed. Run `majlis audit verify` and find out why."
         )
     new = Checkpoint(seq, digest, clock.isoformat(clock.now()))
-    write_whole(folder / f"{seq:015}.json", seal(asdict(new), KIND, key))
+    write_whole(folder / f"{seq:015}.json", seal(asdict(new), KIND, key), PRIVATE)
     return new
 
 

@@ -31,7 +31,8 @@ from majlis.audit import (
     stored,
     walk,
 )
-from .envelope import PrivateKey, PublicKey, seal, unseal, write_whole
+from .envelope import PrivateKey, PublicKey, seal, unseal
+from .files import PRIVATE, write_whole
 from .errors import Conflict, NotFound, Tampered
 
 # %% ../nbs/045_audit_export.ipynb #5b545b24
@@ -95,7 +96,7 @@ def export(
         exported_at=clock.isoformat(clock.now()),
         sha256=sha256(folder / RECORDS),
     )
-    write_whole(folder / MANIFEST, seal(asdict(manifest), KIND, key))
+    write_whole(folder / MANIFEST, seal(asdict(manifest), KIND, key), PRIVATE)
     return manifest
 
 

@@ -6,14 +6,14 @@
 __all__ = ['kinds', 'error', 'Embedded', 'Api']
 
 # %% ../nbs/890_client_api.ipynb #a0dedaf6
+import asyncio
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import httpx
-from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from .errors import MajlisError, Unavailable
 
@@ -45,19 +45,21 @@ class Embedded(httpx.BaseTransport):
 
     def __init__(self, make_app: Callable[[], Any]) -> None:
         self._make_app = make_app
-        self._stack = ExitStack()
 
     @cached_property
     def _app(self) -> httpx.ASGITransport:
         return httpx.ASGITransport(self._make_app())
 
     @cached_property
-    def _portal(self) -> BlockingPortal:
-        return self._stack.enter_context(start_blocking_portal())
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        """A loop in a thread that keeps no process alive, be it that it failed or forgot to close."""
+        loop = asyncio.new_event_loop()
+        threading.Thread(target=loop.run_forever, name="embedded", daemon=True).start()
+        return loop
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Answer `request`, its body read whole."""
-        return self._portal.call(self._send, request, self._app)
+        return asyncio.run_coroutine_threadsafe(self._send(request, self._app), self._loop).result()
 
     @staticmethod
     async def _send(request: httpx.Request, app: httpx.ASGITransport) -> httpx.Response:
@@ -67,7 +69,9 @@ class Embedded(httpx.BaseTransport):
 
     def close(self) -> None:
         """End the loop's thread."""
-        self._stack.close()
+        if "_loop" in self.__dict__:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            del self._loop
 
 
 class Api:

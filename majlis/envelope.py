@@ -4,15 +4,13 @@
 
 # %% auto #0
 __all__ = ['PrivateKey', 'PublicKey', 'HASHES', 'signing_key', 'verifying_key', 'pem', 'key_id', 'signed_bytes', 'seal', 'text64',
-           'unseal', 'fits', 'write_whole']
+           'unseal', 'fits']
 
 # %% ../nbs/030_envelope.ipynb #c443e65b
 import base64
 import binascii
 import hashlib
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -123,18 +121,3 @@ def fits(key: PublicKey, signature: bytes, signed: bytes) -> bool:
     except InvalidSignature:
         return False
     return True
-
-# %% ../nbs/030_envelope.ipynb #2bf11e9c
-def write_whole(path: Path, text: str) -> None:
-    """Put `text` at `path` in one step, durably; what was there before stays until then."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(file.name, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

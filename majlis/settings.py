@@ -249,6 +249,7 @@ class Budgets(Section):
     """[budgets]: what may be spent."""
 
     default_monthly: Price = 500
+    ask_seconds: Seconds = 3
     warn_percent: Percents = (80, 90, 100)
 
 

@@ -87,13 +87,16 @@ def curve(label: str, values: Sequence[float | None], shown: str) -> str:
         " ".join(f"{place * step:.1f},{HEIGHT - 1 - value / top * (HEIGHT - 3):.1f}" for place, value in run)
         for run in runs(values)
     ]
-    lines = "".join(f"<polyline points='{points}'/>" for points in pieces)
+    lines = "".join(
+        f"<polyline points='{points} {points.split()[-1]}'/>" for points in pieces
+    )  # one is a dot
     words = html.escape(f"{label}: {shown}")
     return (
         f"<span style='{STYLE}'>{html.escape(label)} <b>{html.escape(shown)}</b><br>"
         f"<svg role='img' aria-label='{words}' width='{WIDTH}' height='{HEIGHT}' "
         f"viewBox='0 0 {WIDTH} {HEIGHT}' "
-        f"fill='none' stroke='currentColor' stroke-width='1.5' stroke-linejoin='round'>{lines}</svg></span>"
+        f"fill='none' stroke='currentColor' stroke-width='1.5' stroke-linejoin='round' "
+        f"stroke-linecap='round'>{lines}</svg></span>"
     )
 
 

@@ -12,6 +12,7 @@ from majlis.errors import Invalid, MajlisError
 from majlis.settings import KubernetesSection, Profile, Settings
 from spawner import idle
 from spawner import profiles as entitlement
+from spawner.budget import purse
 from spawner.limits import GIB
 from spawner.profiles import CAPACITY, IMAGE
 
@@ -248,8 +249,9 @@ def server(settings: Settings) -> Override:
     }
 
 
-def configure(c: Any, settings: Settings) -> None:
-    """Have the hub start people's servers as pods; `c` is JupyterHub's configuration."""
+def configure(c: Any, settings: Settings, control: str) -> None:
+    """Have the hub whose configuration `c` is start pods; `control` is where the control plane is."""
+    c.WatchfulKubeSpawner.purse = purse(settings, control)
     c.JupyterHub.spawner_class = "spawner.kube_spawner.WatchfulKubeSpawner"
     for name, value in base(settings).items():
         setattr(c.KubeSpawner, name, value)

@@ -1,10 +1,13 @@
 """KubeSpawner, where it gives up for good or waits for what will not come."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 from kubespawner import KubeSpawner
+from traitlets import Instance
 
-from majlis.errors import Unavailable
+from majlis.errors import MajlisError, Unavailable
+from spawner.budget import Purse
 from spawner.profiles import refusal
 
 # Why a container waits for an image that the cluster could not get.
@@ -12,7 +15,28 @@ PULL_FAILURES = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName
 
 
 class WatchfulKubeSpawner(KubeSpawner):  # type: ignore[misc]  # kubespawner has no types
-    """Renews watches that ended, and ends a start whose image cannot be pulled."""
+    """Asks for the budget, renews watches that ended, and ends a start whose image cannot be pulled."""
+
+    purse = Instance(Purse, config=True, help="Asks what is left of a person's budget.")
+    told = ""  # to the person, as the server starts
+
+    async def _start(self) -> Any:
+        """Start the pod, unless nothing is left of the person's budget."""
+        self.told = ""
+        try:
+            self.told = await self.purse.open(self)
+        except MajlisError as error:
+            raise refusal(error) from error
+        return await super()._start()
+
+    async def progress(self) -> AsyncIterator[dict[str, Any]]:
+        """What the person reads while they wait: what is left of their budget, what happens to the pod."""
+        said = False
+        async for event in super().progress():
+            if self.told and not said:
+                said = True
+                yield {"progress": event.get("progress", 0), "message": self.told}
+            yield event
 
     async def _start_reflector(
         self, kind: str, reflector_class: type[Any], replace: bool = False, **kwargs: Any

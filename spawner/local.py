@@ -1,9 +1,10 @@
 """The local spawner: a profile becomes a process on this machine, under its own account where possible."""
 
+import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ from traitlets import Bool, Dict, Instance, Unicode
 from majlis.errors import MajlisError
 from majlis.settings import Profile
 from spawner import limits, profiles
+from spawner.budget import Purse
 from spawner.isolation import GROUP, user_id
 
 PRIVATE = 0o700
+FIRST_PROGRESS, LAST_PROGRESS, PROGRESS_SECONDS = 10, 50, 0.1  # percent; between two looks
 UMASK = 0o007  # what a server writes is for its owner and, in the lake, for the common group
 
 
@@ -25,7 +28,10 @@ class LocalSpawner(LocalProcessSpawner):  # type: ignore[misc]  # jupyterhub has
     homes = Instance(Path, config=True, help="Folder of the users' homes.")
     notebooks = Instance(Path, config=True, help="Folder of the notebooks that every home begins with.")
     profiles = Dict(key_trait=Unicode(), value_trait=Instance(Profile), config=True, help="Every profile.")
+    purse = Instance(Purse, config=True, help="Asks what is left of a person's budget.")
     isolated = Bool(False, config=True, help="Whether servers run under accounts of their own.")
+
+    told = ""  # to the person, as the server starts
 
     @property
     def home(self) -> Path:
@@ -47,9 +53,11 @@ class LocalSpawner(LocalProcessSpawner):  # type: ignore[misc]  # jupyterhub has
 
     async def start(self) -> tuple[str, int]:
         """Check the profile against the person's groups, prepare their home, start the server."""
+        self.told = ""
         try:
             name, self.profile = profiles.choose(self.profiles, self.groups, self.user_options)
             profiles.on_this_machine(name, self.user_options)
+            self.told = await self.purse.open(self)
         except MajlisError as error:
             raise profiles.refusal(error) from error
         self.log.info("%s starts with the profile %s", self.user.name, name)
@@ -58,6 +66,13 @@ class LocalSpawner(LocalProcessSpawner):  # type: ignore[misc]  # jupyterhub has
         self.prepare_home()
         address: tuple[str, int] = await super().start()
         return address
+
+    async def progress(self) -> AsyncIterator[dict[str, Any]]:
+        """What the person reads while they wait: what is left of their budget."""
+        yield {"progress": FIRST_PROGRESS, "message": "The server is being started."}
+        while not self.told:
+            await asyncio.sleep(PROGRESS_SECONDS)
+        yield {"progress": LAST_PROGRESS, "message": self.told}
 
     def prepare_home(self) -> None:
         """A home of the person's own, with the project's notebooks in it."""

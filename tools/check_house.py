@@ -19,7 +19,7 @@ PLAIN = {LIBRARY / "__init__.py", LIBRARY / "_modidx.py", LIBRARY / "migrations"
 
 # From the ground up; a module may import from its own floor and from those below it.
 FLOORS: list[set[str]] = [
-    {"errors", "clock", "values", "settings", "store", "access", "envelope", "events"}
+    {"errors", "clock", "files", "values", "settings", "store", "access", "envelope", "events"}
     | {"audit", "audit_export", "audit_writer", "audit_checkpoints"},
     {"data", "features"},
     {"training", "pipelines"},

@@ -23,8 +23,8 @@ import nbformat
 
 from .checking import environment
 from .containment import Contained, Limits, isolate, limit
-from ..envelope import write_whole
 from ..errors import Conflict, MajlisError, Tampered
+from ..files import PRIVATE, write_whole
 from ..pipelines.execution import Execution, execute
 
 # %% ../../nbs/845_control_evidence.ipynb #4dae51cd
@@ -128,7 +128,7 @@ class Evidence:
         page = Page(self.template.name, self.template.read_text(), json.dumps(given))
         content = executed(page, self.allowance, self.hidden)
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_whole(self.path(version["model"], version["version"]), content)
+        write_whole(self.path(version["model"], version["version"]), content, PRIVATE)
         return hashlib.sha256(content.encode()).hexdigest()
 
     def read(self, model: str, version: int, digest: str) -> bytes:

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['SERVICES', 'GRAPHS', 'VERSIONS', 'KINDS', 'GROUP', 'MANAGED', 'DEPLOYMENT', 'RELEASE', 'REVISION', 'DIGEST', 'REST',
-           'RESTING', 'Thing', 'Digest', 'FAILED', 'REQUESTS', 'HISTOGRAM', 'HISTOGRAMS', 'Other', 'Name', 'service',
-           'splitter', 'thing', 'wanted', 'single', 'divided', 'noted', 'rolled_out', 'predictor', 'differs', 'Cluster',
-           'connection', 'KServe', 'without', 'part', 'told', 'metered']
+           'RESTING', 'Thing', 'Digest', 'log', 'FAILED', 'REQUESTS', 'HISTOGRAM', 'HISTOGRAMS', 'Other', 'Name',
+           'service', 'splitter', 'thing', 'wanted', 'single', 'divided', 'noted', 'rolled_out', 'predictor', 'differs',
+           'Cluster', 'connection', 'KServe', 'without', 'part', 'told', 'metered']
 
 # %% ../../nbs/847_control_kserve.ipynb #69819e55
 import hashlib
+import logging
 import ssl
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
@@ -263,6 +264,7 @@ def connection(section: ServingSection) -> httpx.Client:
     )
 
 # %% ../../nbs/847_control_kserve.ipynb #585f4448
+log = logging.getLogger(__name__)
 FAILED = ("BlockedByFailedLoad", "InvalidSpec")  # transitions that end in nothing
 REQUESTS = "sum by (deployment, revision, code) (majlis_gateway_requests_total)"
 HISTOGRAM = "sum by (deployment, revision, le) (majlis_gateway_{}_bucket)"
@@ -291,13 +293,19 @@ class KServe:
     def settle(self, content: snapshot.Snapshot) -> None:
         """Change, create and delete the objects that are not what they should be."""
         held = self.cluster.held()
-        digests = {release: self.digest(release) for release in content.releases}
         should: dict[Name, Thing] = {}
         for name, spec in content.deployments.items():
             mine = {
                 key: one for key, one in held.items() if one["metadata"]["labels"].get(DEPLOYMENT) == name
             }
-            should |= wanted(self.settings.serving, name, without(spec, content.revoked), digests, mine)
+            try:
+                digests = {revision.release: self.digest(revision.release) for revision in spec.revisions}
+            except OSError as error:  # its release is gone from here: it stays as it is, and the others go on
+                log.warning("the deployment %s is left as it is: %s", name, error)
+                should |= mine
+                continue
+            kept = without(spec, content.revoked)
+            should |= wanted(self.settings.serving, name, kept, digests, mine)
         for key, thing in should.items():
             if differs(thing, held.get(key)):
                 self.cluster.put(key, thing, held.get(key))

@@ -310,7 +310,7 @@ class ControlPlane:
                     tuple(row.lineage["personal_columns"]),
                     tuple(row.required),
                 )
-                for row in versions.in_state(session, *State)
+                for row in versions.in_state(session, *State, brief=True)
             ]
         return [asdict(change) for change in policies.replay(wanted, decided)]
 

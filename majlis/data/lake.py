@@ -305,6 +305,14 @@ class Lake:
                 remedy="Make the rows fit, or write with evolve=True if the table is meant to change.",
             )
 
+    def lacks(self, name: str, version: int, rows: int) -> str | None:
+        """What is wrong with a version that should have at least `rows` rows; None where nothing is."""
+        try:
+            found = pl.scan_delta(self._open(name, version)).select(pl.len()).collect().item()
+        except NotFound as error:
+            return error.message
+        return None if found >= rows else f"{name} version {version} has {found} rows, not {rows}"
+
     def history(self, name: str) -> pl.DataFrame:
         """One row a version, latest first: when it was written, how, by whom, how many rows came and went."""
         return pl.DataFrame(

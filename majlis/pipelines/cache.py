@@ -21,7 +21,8 @@ from typing import Any
 
 import majlis
 from ..errors import Invalid, NotFound
-from .runs import Children, Run, State, StepRun, read, write_whole
+from ..files import write_whole
+from .runs import Children, Run, State, StepRun, read
 
 # %% ../../nbs/420_pipelines_cache.ipynb #51bfd3f2
 def digest(value: Any) -> str:

@@ -32,7 +32,8 @@ from papermill.exceptions import PapermillExecutionError
 
 from ..errors import StepFailed
 from .notebook import declared, outputs, resolve
-from .runs import Children, Failure, Usage, write_whole
+from ..files import write_whole
+from .runs import Children, Failure, Usage
 
 # %% ../../nbs/415_pipelines_execution.ipynb #1e568bf9
 class Meter(threading.Thread):

@@ -24,6 +24,7 @@ from .cache import Cache, difference, key_of, no_longer
 from .definition import Definition, Step, filled, read, read_notebook
 from .execution import Cell, Execution, Interrupted, NotebookFailed, execute
 from .notebook import declared, resolve
+from ..files import write_whole
 from majlis.pipelines.runs import (
     Children,
     Failure,
@@ -37,7 +38,6 @@ from majlis.pipelines.runs import (
     mark_interrupted,
     new_id,
     newest,
-    write_whole,
 )
 
 # %% ../../nbs/425_pipelines_pipeline.ipynb #63470189

@@ -25,7 +25,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .. import clock
 from ..errors import Conflict, Invalid, MajlisError, NotFound
-from .runs import State, load, new_id, write_whole
+from ..files import write_whole
+from .runs import State, load, new_id
 
 # %% ../../nbs/440_pipelines_schedule.ipynb #0d295bd7
 FIELDS = {"minute": (0, 59), "hour": (0, 23), "day": (1, 31), "month": (1, 12), "weekday": (0, 7)}

@@ -17,6 +17,7 @@ import msgspec
 
 from .. import clock
 from ..errors import MajlisError, NotFound, Unavailable
+from ..files import PUBLIC, write_whole
 from . import snapshot
 from .metrics import LOADING, DeploymentState, Meter, RevisionState
 from .options import Options
@@ -221,7 +222,7 @@ class Keeper:
         try:
             published = self.options.snapshot.read_bytes()
             if published != read(self.options.last_good):
-                snapshot.replace(self.options.last_good, published)
+                write_whole(self.options.last_good, published, PUBLIC)
         except OSError as error:
             log.warning("the served snapshot could not be kept for a restart: %s", error)
 

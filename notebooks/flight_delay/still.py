@@ -8,16 +8,14 @@ import os
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from majlis.data.lake import Lake
-from majlis.errors import MajlisError
 from majlis.settings import load
 
 
 def silver(outputs: dict[str, Any]) -> str | None:
     """Ingest: both tables can still be read at the versions that were written."""
-    return rows_missing("silver.flights", outputs["silver_version"], outputs["rows"]) or rows_missing(
+    lake = Lake(load().lake.uri)
+    return lake.lacks("silver.flights", outputs["silver_version"], outputs["rows"]) or lake.lacks(
         "silver.weather", outputs["weather_version"], 1
     )
 
@@ -27,16 +25,7 @@ def gold(outputs: dict[str, Any]) -> str | None:
     online = load().features.repo
     if not any(Path(online).rglob("*")):
         return f"there is no feature store in {online}"
-    return rows_missing("gold.flight_delay", outputs["gold_version"], outputs["rows"])
-
-
-def rows_missing(table: str, version: int, rows: int) -> str | None:
-    """What is wrong with a table's version, when it should have at least `rows` rows."""
-    try:
-        found = Lake(load().lake.uri).scan(table, version).select(pl.len()).collect().item()
-    except MajlisError as error:
-        return error.message
-    return None if found >= rows else f"{table} version {version} has {found} rows, not {rows}"
+    return Lake(load().lake.uri).lacks("gold.flight_delay", outputs["gold_version"], outputs["rows"])
 
 
 def tracked(outputs: dict[str, Any]) -> str | None:

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import polars as pl
-
 import majlis
 from majlis.data.lake import Lake
 from majlis.errors import MajlisError
@@ -12,12 +10,8 @@ from majlis.settings import load
 
 def prepared(outputs: dict[str, Any]) -> str | None:
     """Prepare: the training table can still be read at the version that was written."""
-    lake, table, version = Lake(load().lake.uri), outputs["table"], outputs["gold_version"]
-    try:
-        found = lake.scan(table, version).select(pl.len()).collect().item()
-    except MajlisError as error:
-        return error.message
-    return None if found == outputs["rows"] else f"{table} version {version} has {found} rows"
+    lake = Lake(load().lake.uri)
+    return lake.lacks(outputs["table"], outputs["gold_version"], outputs["rows"])
 
 
 def registered(outputs: dict[str, Any]) -> str | None:

@@ -12,8 +12,8 @@ from majlis import audit, clock
 from majlis.access import Role
 from majlis.control.api import PROBLEM
 from majlis.control.service import ControlPlane
-from majlis.envelope import write_whole
 from majlis.errors import Tampered
+from majlis.files import write_whole
 from majlis.registry import versions
 from majlis.settings import load
 from tests.support.council import (

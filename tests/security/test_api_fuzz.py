@@ -91,7 +91,6 @@ def test_the_document_tells_what_every_operation_does_alike(control: ControlPlan
         for path in (
             "/policy/test",
             "/meters",
-            "/deployments/{name}/tokens",
             "/people/{subject}/tokens/revoke",
         )
     }

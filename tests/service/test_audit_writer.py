@@ -46,12 +46,13 @@ def judge(store: Store, folder: Path) -> int:
 
 
 @pytest.mark.timeout(1500)
+@pytest.mark.parametrize(("processes", "kills"), [(2, KILLS), (10, max(3, KILLS // 4))])
 def test_killed_at_random_moments_the_trail_keeps_its_word(
-    store: Store, store_url: str, tmp_path: Path
+    store: Store, store_url: str, tmp_path: Path, processes: int, kills: int
 ) -> None:
     changes.create(store.engine)
-    write(store_url, tmp_path, processes=2, rounds=KILLS, records=0)
-    assert judge(store, tmp_path) > KILLS  # they did write
+    write(store_url, tmp_path, processes=processes, rounds=kills, records=0)
+    assert judge(store, tmp_path) > kills  # they did write
     if store.lite:
         with store.reading() as session:
             assert session.scalar(text("PRAGMA integrity_check")) == "ok"

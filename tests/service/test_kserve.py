@@ -200,3 +200,14 @@ def test_the_schemas_refuse_what_kserve_would(bench: Bench) -> None:
     wrong = {**there, "spec": {"predictor": {"canaryTrafficPercent": 101}}}
     with pytest.raises(Unavailable, match="422"):
         cluster.put(name, wrong, there)
+
+
+def test_a_release_that_is_gone_holds_no_other_deployment_up(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.deploy(1)
+    (bench.settings.release.folder / "flights-1" / "release.json").unlink()
+    wanted = Wanted(release="flights-2", reason="another one")
+    bench.rollouts.deploy(AMIRA, "arrivals", wanted)
+    assert "the deployment flights is left as it is" in caplog.text
+    assert sorted(name for _, name in bench.cluster.objects) == ["arrivals", "flights"]

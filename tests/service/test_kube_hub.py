@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -10,8 +11,8 @@ from majlis.access import KERNEL_SCOPES, Scope
 from spawner import kube
 from tests.conftest import open_folder
 from tests.support.kube import Thing
-from tests.support.kube_hub import MISSING_IMAGE, SECOND_ENGINEER, KubeHub
-from tests.support.people import Person
+from tests.support.kube_hub import MISSING_IMAGE, SECOND_ENGINEER, SPENDER, KubeHub
+from tests.support.people import Person, spend
 
 API = "/services/majlis/api/v1"
 OTHER_IMAGE = "registry.example.org/majlis/server-r:1"
@@ -202,6 +203,23 @@ def test_a_kernels_token_decides_on_neither_origin(hub: KubeHub) -> None:
         me = httpx.get(f"{origin}{API}/whoami", headers=headers, trust_env=False).json()
         assert set(me["scopes"]) == {scope.value for scope in KERNEL_SCOPES}
     stop(hub, engineer)
+
+
+def test_who_has_something_left_reads_how_much_and_who_has_not_is_refused(hub: KubeHub) -> None:
+    spender = hub.person(SPENDER)
+    told = "500.00 of 500.00 USD are left of this month's budget."
+    with ThreadPoolExecutor(1) as apart:
+        started = apart.submit(ask, spender, profile="cpu-small")
+        other = hub.person(SPENDER)  # another page of theirs, on which they wait
+        eventually(lambda: told in other.page(f"/hub/api/users/{SPENDER}/server/progress").text, "not told")
+        assert started.result().status_code in (201, 202)
+    spender.start_server()
+    stop(hub, spender)
+    spend(hub.decisions_url, spender)
+    refused = ask(spender, profile="cpu-small")
+    assert refused.status_code == 403
+    assert "2500.00 of 500.00 USD are spent this month, and 0.00 are left" in refused.json()["message"]
+    assert hub.cluster.pod(SPENDER) is None
 
 
 def test_a_server_that_ends_by_itself_is_noticed(hub: KubeHub) -> None:

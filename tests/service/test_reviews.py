@@ -14,8 +14,8 @@ from nbformat.v4 import new_markdown_cell, new_notebook
 
 from majlis import cli, clock
 from majlis.control.service import ControlPlane
-from majlis.envelope import write_whole
 from majlis.errors import Conflict
+from majlis.files import write_whole
 from majlis.registry import release as releases
 from majlis.registry import versions
 from majlis.registry.versions import State

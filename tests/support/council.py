@@ -13,8 +13,8 @@ from starlette.requests import HTTPConnection
 from majlis import clock
 from majlis.access import KERNEL_SCOPES, Principal, Role, role_scopes
 from majlis.control.service import ControlPlane
-from majlis.envelope import write_whole
 from majlis.errors import Unauthenticated
+from majlis.files import write_whole
 from majlis.registry import versions
 from majlis.registry.versions import DeploymentRow, ReleaseRow, RevisionRow, Stage, State
 

@@ -5,6 +5,7 @@ import base64
 import json
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import threading
@@ -28,7 +29,7 @@ from tests.support.workbench import ROOT, free_ports, without_settings
 
 VALUES = ROOT / "hub_config" / "kubernetes" / "values.yaml"
 CONFIG = Path(__file__).with_name("kube_hub_config.py")
-PASSWORD, SECOND_ENGINEER = "a password of the tests", "second-engineer"
+PASSWORD, SECOND_ENGINEER, SPENDER = "a password of the tests", "second-engineer", "spender"
 CONTROL_URL, CONTROL_ADDRESS = "http://majlis-control:8082", address_of(250)
 MISSING_IMAGE = "registry.example.org/majlis/gone:1"
 START_SECONDS, STOP_SECONDS, POLL_SECONDS = 90.0, 30.0, 0.1
@@ -159,7 +160,8 @@ class KubeHub:
             "KUBE_HUB_FOLDER": str(folder),
             "KUBE_HUB_PACE": str(pace),
             "KUBE_HUB_SPAWNER": spawner,
-            "KUBE_HUB_TOKENS": json.dumps(self.tokens if control else {}),
+            "KUBE_HUB_TOKENS": json.dumps(self.tokens),
+            "KUBE_HUB_CONTROL": "yes" if control else "",
             "MAJLIS_HUB_ORIGIN": self.url,
             "MAJLIS_DECISIONS_ORIGIN": self.decisions_url,
             "KUBE_HUB_URL": self.url,
@@ -216,10 +218,17 @@ class KubeHub:
 
     def stop(self) -> None:
         """Stop the hub, with its proxy, and the cluster."""
-        if self.process:
-            self.process.terminate()
-            self.process.wait(STOP_SECONDS)
-        self.cluster.stop()
+        process = self.process
+        try:
+            if process:
+                process.terminate()
+                process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired as late:
+            assert process is not None
+            os.killpg(process.pid, signal.SIGKILL)  # its proxy too
+            raise AssertionError(f"the hub did not stop:\n{self.said()}") from late
+        finally:
+            self.cluster.stop()
 
     def said(self) -> str:
         """The hub's log."""

@@ -14,7 +14,7 @@ import yaml
 
 from hub_config import roles
 from hub_config.workbench.bench import PROXY
-from tests.support.kube_hub import CONTROL_URL, PASSWORD, SECOND_ENGINEER, VALUES
+from tests.support.kube_hub import CONTROL_URL, PASSWORD, SECOND_ENGINEER, SPENDER, VALUES
 
 c: Any = get_config()  # type: ignore[name-defined]  # noqa: F821
 folder = Path(os.environ["KUBE_HUB_FOLDER"])
@@ -57,8 +57,12 @@ c.JupyterHub.load_roles = []
 
 exec(values["extraConfig"]["majlis"])
 
+if not os.environ["KUBE_HUB_CONTROL"]:  # the hub would wait for it
+    c.JupyterHub.services = []
+    c.JupyterHub.load_roles = [role for role in c.JupyterHub.load_roles if "services" not in role]
+
 people = roles.groups(demo_accounts=True)
-people["engineer"]["users"].append(SECOND_ENGINEER)
+people["engineer"]["users"] += [SECOND_ENGINEER, SPENDER]
 c.JupyterHub.load_groups = people
 c.Authenticator.allowed_users = {name for group in people.values() for name in group["users"]}
 c.KubeSpawner.poll_interval = (

@@ -73,3 +73,16 @@ class Person(Visitor):
                 time.sleep(POLL_SECONDS)
         record: dict[str, Any] = run
         return record
+
+
+def spend(control: str, person: Person) -> None:
+    """Have a person use 1000 hours of a GPU, as their meter tells the control plane."""
+    usage = {
+        "id": f"spent-by-{person.name}",
+        "kind": "server",
+        "subject": person.name,
+        "gpu_seconds": 3_600_000,
+    }
+    headers = {"Authorization": f"Bearer {person.full_token}"}
+    url = f"{control}/services/majlis/api/v1/meters"
+    httpx.post(url, json=[usage], headers=headers, timeout=SECONDS, trust_env=False).raise_for_status()

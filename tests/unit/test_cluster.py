@@ -313,6 +313,14 @@ def test_a_hub_whose_decisions_have_no_origin_of_their_own_does_not_start(
         finished()
 
 
+def test_a_hub_without_a_control_plane_does_not_start(
+    origins: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(VALUES["hub"]["services"], roles.CONTROL)
+    with pytest.raises(SettingsError, match="no service 'majlis'"):
+        finished()
+
+
 def variables(workload: dict[str, Any]) -> dict[str, str]:
     """What a workload's container finds in its environment; a secret is told by its name and key."""
     (container,) = workload["spec"]["template"]["spec"]["containers"]
@@ -400,7 +408,13 @@ def test_a_workloads_environment_is_one_that_the_settings_accept(name: str) -> N
             settings.release.signing_key,
         ],
         "mlflow": [Path(settings.tracking.artifacts)],
-        "majlis-gateway": [settings.release.folder, settings.snapshot, settings.gateway.predictions],
+        "majlis-gateway": [
+            settings.release.folder,
+            settings.snapshot,
+            settings.gateway.predictions,
+            settings.gateway.environments,
+            settings.features.repo,
+        ],
     }
     for place in needed[name]:
         assert any(place.is_relative_to(mount) for mount in mounted), f"{place} is not kept"

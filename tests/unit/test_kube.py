@@ -21,6 +21,7 @@ from tests.support.pod_security import restricted
 
 CLUSTER = "1.37"  # the Kubernetes whose schemas the manifests are held against
 SETTINGS = load(environ={})
+NOWHERE = "http://127.0.0.1:9"  # no control plane is asked here
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -34,7 +35,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def configured(settings: Settings = SETTINGS) -> Config:
     """The hub's configuration with pods as servers."""
     config = Config()
-    kube.configure(config, settings)
+    kube.configure(config, settings, NOWHERE)
     return config
 
 

@@ -45,7 +45,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 async def beside(api: ApiServer, folder: Path, patch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
     """A scientist's spawner that speaks with this cluster."""
     config = Config()
-    kube.configure(config, load(environ={}))
+    kube.configure(config, load(environ={}), "http://127.0.0.1:9")  # there is no control plane
     async with api.serving() as server:
         patch.setattr(DEFAULT, write_config(folder, server))
         config.KubeSpawner.k8s_api_host = server

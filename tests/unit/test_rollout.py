@@ -88,9 +88,10 @@ class Memory:
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.integers(0, 8), min_size=5, max_size=40))
-def test_a_controller_killed_anywhere_skips_and_repeats_nothing(crashes: list[int]) -> None:
-    plan = Plan(pause_seconds=60, requests=10)
+@given(st.lists(st.integers(0, 8), min_size=5, max_size=40), st.sampled_from([Kind.CANARY, Kind.BLUE_GREEN]))
+def test_a_controller_killed_anywhere_skips_and_repeats_nothing(crashes: list[int], kind: Kind) -> None:
+    steps = (0.05, 0.25, 0.5, 1.0) if kind is Kind.CANARY else (1.0,)
+    plan = Plan(kind=kind, steps=steps, pause_seconds=60, requests=10)
     memory = Memory(begin("flights", "1", "2", plan, START, Observation()))
     for minute in range(100):
         memory.asked += 1000 * np.array([1 - memory.rollout.share, memory.rollout.share])
@@ -102,7 +103,7 @@ def test_a_controller_killed_anywhere_skips_and_repeats_nothing(crashes: list[in
         if memory.rollout.phase is not Phase.RUNNING and memory.published[-1] == memory.rollout.share:
             break
     assert memory.rollout.phase is Phase.PROMOTED
-    assert memory.published == [0.05, 0.25, 0.5, 1.0]
+    assert memory.published == list(steps)
 
 
 def test_pauses_and_requests_are_waited_for() -> None:

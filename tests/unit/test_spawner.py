@@ -1,7 +1,10 @@
 """Profiles, seeding and isolation: pure rules, no server."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,6 +69,42 @@ def test_every_profile_of_ours_says_what_this_machine_does_not_enforce(name: str
     assert limits.usable_cores(profile)
     assert limits.unenforced(profile)
     assert int(limits.environment(profile)["OMP_NUM_THREADS"]) >= 1
+
+
+LIMITED = Profile(title="A", groups=("scientist",), cpu_limit=1, memory_limit_gib=0.25, cpu_guarantee=0,
+                  memory_guarantee_gib=0)  # fmt: skip
+TOO_MUCH = """
+import os, resource
+print(len(os.sched_getaffinity(0)), resource.getrlimit(resource.RLIMIT_CORE)[1])
+bytearray(2**29)
+"""
+
+
+def test_a_process_cannot_have_more_than_its_profile_says() -> None:
+    command = [sys.executable, "-S", "-c", TOO_MUCH]
+    ended = subprocess.run(command, preexec_fn=limits.apply(LIMITED), capture_output=True, text=True)
+    assert ended.stdout.split() == ["1", "0"], "cores, and the size of a core dump"
+    assert ended.returncode != 0
+    assert "MemoryError" in ended.stderr
+    enough = LIMITED.model_copy(update={"memory_limit_gib": 2})
+    assert subprocess.run(command, preexec_fn=limits.apply(enough), capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({}, "the memory limit holds for each process"),
+        ({"cpu_guarantee": 1}, "guarantees are not reserved"),
+        ({"memory_guarantee_gib": 0.1}, "guarantees are not reserved"),
+        ({"cpu_limit": 4096}, "cores, not 4096"),
+        ({"kind": "gpu", "gpu": 1}, "no nvidia.com/gpu is set aside"),
+        ({"kind": "restricted"}, "the way out to the network is not closed"),
+    ],
+)
+def test_what_is_not_enforced_is_told_where_it_was_promised(change: dict[str, Any], told: str) -> None:
+    promised = LIMITED.model_copy(update=change)
+    assert any(told in fact for fact in limits.unenforced(promised))
+    assert not change or not any(told in fact for fact in limits.unenforced(LIMITED))
 
 
 def test_images_do_not_apply_on_this_machine() -> None:

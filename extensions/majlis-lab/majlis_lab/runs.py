@@ -18,9 +18,10 @@ import psutil
 from pydantic import BaseModel
 
 from majlis.errors import Conflict, NotFound
+from majlis.files import write_whole
 from majlis.pipelines import runs as records
 from majlis.pipelines.definition import read
-from majlis.pipelines.runs import Process, Run, State, write_whole
+from majlis.pipelines.runs import Process, Run, State
 
 LAUNCHED = ".launched"  # a note and a log for each process; the file browser hides it
 GENTLY_FIRST = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)

@@ -162,6 +162,8 @@ function RunForm(props: {
   );
 }
 
+const FIELDS = '\\s*\\S+(\\s+\\S+){4}\\s*';
+
 /** Now, at times, or when a table changes. */
 function WhenFields(props: { choice: IChoice; change: (choice: IChoice) => void }): JSX.Element {
   const { choice } = props;
@@ -206,6 +208,8 @@ function WhenFields(props: { choice: IChoice; change: (choice: IChoice) => void 
               id={`${id}text`}
               className="majlis-Input"
               required
+              pattern={choice.often === 'cron' ? FIELDS : undefined}
+              title={choice.often === 'cron' ? 'Five fields with blanks between them, such as 0 6 * * 1-5' : undefined}
               value={choice.text}
               placeholder={choice.often === 'table' ? 'gold.flights' : '0 6 * * 1-5'}
               onChange={event => set({ text: event.target.value })}

@@ -1,9 +1,10 @@
-"""An idle server is stopped, warned before, and never while a cell runs: as a process here, and as a pod."""
+"""People's servers: an idle one is stopped, with a warning, never while a cell runs; and who has a budget."""
 
 import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,7 +15,7 @@ import websockets
 from hub_config.workbench import kernel
 from tests.conftest import open_folder
 from tests.support.kube_hub import KubeHub
-from tests.support.people import Person
+from tests.support.people import Person, spend
 from tests.support.workbench import Workbench
 
 IDLE = {"MAJLIS_WORKBENCH_IDLE_SECONDS": "10", "MAJLIS_WORKBENCH_IDLE_WARNING_SECONDS": "7"}
@@ -102,6 +103,28 @@ def test_who_says_so_keeps_the_server(local: Workbench) -> None:
             assert await told() > 0, "nobody is warned a second time"
 
     asyncio.run(story())
+
+
+def test_who_has_something_left_reads_how_much_and_who_has_not_is_refused(local: Workbench) -> None:
+    engineer = local.person("engineer")
+    headers = {"X-XSRFToken": engineer.xsrf}
+
+    def ask() -> httpx.Response:
+        return engineer.browser.post("/hub/api/users/engineer/server", headers=headers)
+
+    told = "500.00 of 500.00 USD are left of this month's budget."
+    with ThreadPoolExecutor(1) as apart:
+        started = apart.submit(ask)
+        other = local.person("engineer")  # another page of theirs, on which they wait
+        eventually(lambda: told in other.page("/hub/api/users/engineer/server/progress").text, "not told")
+        assert started.result().status_code in (201, 202)
+    eventually(lambda: runs(engineer), "the server did not start")
+    engineer.hub("DELETE", "/users/engineer/server")
+    eventually(lambda: not runs(engineer), "the server did not stop")
+    spend(local.decisions_url, engineer)
+    refused = ask()
+    assert refused.status_code == 403
+    assert "and 0.00 are left" in refused.json()["message"]
 
 
 def test_a_pods_cell_runs_to_its_end_then_the_pod_goes(pods: KubeHub) -> None:
