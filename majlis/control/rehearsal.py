@@ -6,7 +6,6 @@
 __all__ = ['chosen', 'declared', 'rehearse']
 
 # %% ../../nbs/870_control_rehearsal.ipynb #e4b20c03
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,6 @@ from pydantic import ValidationError
 
 from .assessment import evaluable, examine
 from .registration import Evaluation
-from .service import tracking_uri
 from ..data.lake import Lake
 from ..errors import Conflict, Invalid, faults
 from ..governance import policy as policies
@@ -24,6 +22,7 @@ from ..governance.checks import Check
 from ..governance.policy import Policy
 from ..registry.artifacts import Tracking, stage
 from ..settings import Settings
+from ..training.tracking import tracking_address
 
 # %% ../../nbs/870_control_rehearsal.ipynb #e4b20c05
 def chosen(policy: Policy, tier: str | None, names: Sequence[str] | None) -> tuple[str, ...]:
@@ -64,7 +63,7 @@ def rehearse(
     policy = policies.load(settings.policy.file, tuple(EVERY))
     names, asked = chosen(policy, tier, checks), declared(evaluation)
     evaluable(Lake(settings.lake.uri), asked, claimed or {})
-    tracking = Tracking(tracking_uri(settings, os.environ), settings.tracking.artifacts)
+    tracking = Tracking(tracking_address(settings), settings.tracking.artifacts)
     with tempfile.TemporaryDirectory(prefix="majlis-rehearsal-") as name:
         staged = stage(tracking, model_uri, Path(name) / "model")
         if digest and staged.digest != digest:

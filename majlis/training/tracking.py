@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LAKE', 'READ', 'Code', 'running_code', 'Environment', 'environment', 'TableRef', 'dataset_input', 'Cost',
-           'use_tracking', 'TrackedRun', 'track']
+           'tracking_address', 'use_tracking', 'TrackedRun', 'track']
 
 # %% ../../nbs/300_training_tracking.ipynb #ad688d21
 import contextlib
@@ -150,11 +150,23 @@ class Cost:
         return spent | ({"cost/peak_gpu_memory_mib": gpu / 2**20} if gpu else {})
 
 # %% ../../nbs/300_training_tracking.ipynb #3d2160df
-def use_tracking(settings: Settings | None = None) -> str:
-    """Point MLflow at the environment's tracking server, else at the one in the settings."""
-    address = os.environ.get("MLFLOW_TRACKING_URI") or (settings or load()).tracking.url
+_OURS: set[str] = set()  # addresses from settings: MLflow writes what it is pointed at into the environment
+
+
+def tracking_address(settings: Settings) -> str:
+    """The tracking server that the environment names, else the one in the settings."""
+    given = os.environ.get("MLFLOW_TRACKING_URI", "")
+    address = given if given and given not in _OURS else settings.tracking.url
+    if address != given:
+        _OURS.add(address)
     if address.startswith("sqlite:///"):
         Path(address.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    return address
+
+
+def use_tracking(settings: Settings | None = None) -> str:
+    """Point MLflow at the environment's tracking server, else at the one in the settings."""
+    address = tracking_address(settings or load())
     mlflow.set_tracking_uri(address)
     return address
 

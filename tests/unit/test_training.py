@@ -154,7 +154,6 @@ class Table:
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    os.environ.pop("MLFLOW_TRACKING_URI", None)
     return load(environ={"MAJLIS_WORKBENCH_HOME": str(tmp_path_factory.mktemp("home"))})
 
 
@@ -184,13 +183,19 @@ def test_a_run_that_raises_is_failed_and_lets_the_error_through(bench: Settings)
 def test_a_tracking_server_in_the_environment_wins(
     bench: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    before = mlflow.get_tracking_uri()
     elsewhere = f"sqlite:///{tmp_path}/new/mlflow.sqlite"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", elsewhere)
     with track("unit", settings=bench) as run:
         assert mlflow.get_tracking_uri() == elsewhere
     assert mlflow.get_run(run.id).info.status == "FINISHED"
-    mlflow.set_tracking_uri(before)
+
+
+def test_what_mlflow_itself_wrote_into_the_environment_does_not_win(bench: Settings, tmp_path: Path) -> None:
+    """MLflow writes the server that it was pointed at into the environment; the next workbench is another."""
+    other = load(environ={"MAJLIS_WORKBENCH_HOME": str(tmp_path)})
+    for settings in (bench, other, bench):
+        with track("unit", settings=settings):
+            assert mlflow.get_tracking_uri() == settings.tracking.url == os.environ["MLFLOW_TRACKING_URI"]
 
 
 def test_the_environment_is_what_is_installed() -> None:
