@@ -39,13 +39,14 @@ FLOORS: list[set[str]] = [
     },
 ]
 DEFAULT_EXP = re.compile(r"^#\s*\|\s*default_exp\s+(\S+)", re.MULTILINE)
+EXPORTED = re.compile(r"\s*#\s*\|\s*(export|default_exp)")
 CONFLICT = re.compile(r"^(<{7}|>{7}|={7})( |$)", re.MULTILINE)
 INDEX_HOST = re.compile(r'--(extra-)?index-url|"resolved": *"http|^registry *=|/simple/', re.MULTILINE)
 
 
 def main() -> int:
     """Print every fault of the tree; return the exit status."""
-    faults = [*pairing(), *descent(), *reading(), *text()]
+    faults = [*pairing(), *descent(), *reading(), *mixed(), *text()]
     print("\n".join(faults) or "house: every module has its notebook, and every import leads down and back")
     return int(bool(faults))
 
@@ -108,6 +109,19 @@ def reading() -> Iterator[str]:
         for there in sorted(notebooks[target] for target in targets & notebooks.keys()):
             if here is not None and there > here:
                 yield f"{here}: comes before {there.name}, which it imports; renumber one of them"
+
+
+def mixed() -> Iterator[str]:
+    """Examples that import and do something: building the docs executes what imports, and only that."""
+    for notebook, _ in exported():
+        for number, cell in enumerate(json.loads(notebook.read_text())["cells"]):
+            source = "".join(cell["source"])
+            if cell["cell_type"] != "code" or EXPORTED.match(source):
+                continue
+            imports = [isinstance(node, ast.Import | ast.ImportFrom) for node in ast.walk(ast.parse(source))]
+            body = [isinstance(node, ast.Import | ast.ImportFrom) for node in ast.parse(source).body]
+            if any(imports) and not all(body):
+                yield f"{notebook}: cell {number} imports and does more; give the imports a cell of their own"
 
 
 def imported(path: Path) -> Iterator[tuple[int, str]]:
