@@ -41,7 +41,11 @@ FLOORS: list[set[str]] = [
 DEFAULT_EXP = re.compile(r"^#\s*\|\s*default_exp\s+(\S+)", re.MULTILINE)
 EXPORTED = re.compile(r"\s*#\s*\|\s*(export|default_exp)")
 CONFLICT = re.compile(r"^(<{7}|>{7}|={7})( |$)", re.MULTILINE)
-INDEX_HOST = re.compile(r'--(extra-)?index-url|"resolved": *"http|^registry *=|/simple/', re.MULTILINE)
+INDEX_HOST = re.compile(
+    r'--(extra-)?index-url|"resolved": *"http|^registry *=|/simple/'
+    r"|pypi\.org|pythonhosted\.org|npmjs\.(org|com)",
+    re.MULTILINE,
+)
 
 
 def main() -> int:

@@ -49,7 +49,7 @@ def thing(what: Thing | TableVersion) -> Thing:
     return what if isinstance(what, Thing) else Thing("table", what.name, str(what.version))
 
 # %% ../../nbs/120_data_lineage.ipynb #7d3e646e
-PRODUCER = "https://pypi.org/project/majlis"
+PRODUCER = "urn:majlis"
 _EVENT_SCHEMA = "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent"
 _VERSION_SCHEMA = "https://openlineage.io/spec/facets/1-0-1/DatasetVersionDatasetFacet.json"
 _NAMESPACE = "majlis"
