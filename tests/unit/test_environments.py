@@ -6,9 +6,12 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from majlis.errors import NotFound, Unavailable
+from majlis.cli import app
+from majlis.errors import NotFound, Tampered, Unavailable
 from majlis.serving.environments import WORKER_NEEDS, build, differences, interpreter, wanted
+from tests.service.gateways import World
 
 
 def model(folder: Path, *requirements: str, python: str | None = None) -> Path:
@@ -18,6 +21,12 @@ def model(folder: Path, *requirements: str, python: str | None = None) -> Path:
     if python:
         (folder / "python_env.yaml").write_text(f"python: {python}\n")
     return folder
+
+
+def written(folder: Path, *requirements: str) -> None:
+    """The folder of an MLflow model, as far as a release needs it."""
+    model(folder, *requirements)
+    (folder / "MLmodel").write_text("flavors: {}\n")
 
 
 def wheel(folder: Path, name: str, version: str) -> None:
@@ -76,6 +85,21 @@ def test_an_environment_is_built_from_wheels_and_once(tmp_path: Path, wheels: Pa
         [python, "-I", "-c", "import tinydep, msgspec; print(tinydep.__version__)"]
     )
     assert says == b"1.0\n"
+
+
+def test_the_command_builds_it_for_a_release_that_verifies(
+    tmp_path: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel(wheels, "tinydep", "1.0")
+    monkeypatch.setenv("MAJLIS_GATEWAY_ENVIRONMENTS", str(tmp_path / "environments"))
+    world = World(tmp_path / "home")
+    folder = world.release("says-1", native=lambda folder: written(folder, "tinydep==1.0"))
+    command = ["release", "environment", str(folder), "--public-key", str(world.public)]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    assert interpreter(tmp_path / "environments", wanted(folder / "model"))
+    (folder / "model" / "requirements.txt").write_text("tinydep==2.0")
+    refused = CliRunner().invoke(app, command)
+    assert refused.exit_code and isinstance(refused.exception, Tampered)
 
 
 def test_what_cannot_be_installed_is_told_and_leaves_nothing_usable(tmp_path: Path, wheels: Path) -> None:
