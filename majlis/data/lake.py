@@ -127,6 +127,7 @@ def storable(
 
 # %% ../../nbs/100_data_lake.ipynb #f5afc3de
 Mode = Literal["append", "overwrite", "replace_where"]
+_RIVALS = 100  # changes of a table by others that one append gives way to
 
 
 read_here: set[TableVersion] = set()  # what this process has read, in whatever notebook or script it is
@@ -240,14 +241,32 @@ class Lake:
         partition_by: list[str] | None = None,  # columns that make folders; fixed by the first write
         evolve: bool = False,  # allow other columns than the table has
         after: int | None = None,  # write only if this is still the latest version
-        rivals: int = 100,  # how many changes of the table by others an append gives way to
     ) -> TableVersion:
-        """Write one new version, all of it or nothing.
+        """Write one new version, all of it or nothing; an append gives way to whoever was first.
 
         Raises SchemaMismatch when the columns differ, Invalid when a row lies outside `where`, Conflict when
         another writer changed the same rows meanwhile, or anything at all if `after` says so.
         """
         frame = storable(rows)
+        for rivals in reversed(range(_RIVALS)):
+            try:
+                self._attempt(frame, name, mode, where, partition_by, evolve, after)
+                break
+            except CommitFailedError as error:
+                if mode != "append" or after is not None or not rivals:
+                    raise _lost_race(name) from error
+        return self.version(name)
+
+    def _attempt(
+        self,
+        frame: pl.DataFrame,
+        name: str,
+        mode: Mode,
+        where: Where | None,
+        partition_by: list[str] | None,
+        evolve: bool,
+        after: int | None,
+    ) -> None:
         exists = self.exists(name)
         self._check(frame, name, mode, where)
         if exists and not evolve:
@@ -257,20 +276,14 @@ class Lake:
             options["schema_mode"] = "overwrite" if mode == "overwrite" else "merge"
         if where and exists:
             options["predicate"] = predicate(where)
-        try:
-            # replacing some rows is, to Delta, an overwrite with a predicate
-            write_deltalake(
-                self._target(name, after),
-                frame,
-                mode="append" if mode == "append" else "overwrite",
-                commit_properties=_commit_properties(retry=after is None),
-                **options,
-            )
-        except CommitFailedError as error:
-            if mode == "append" and after is None and rivals:  # another made or changed the table first
-                return self.write(frame, name, evolve=evolve, rivals=rivals - 1)
-            raise _lost_race(name) from error
-        return self.version(name)
+        # replacing some rows is, to Delta, an overwrite with a predicate
+        write_deltalake(
+            self._target(name, after),
+            frame,
+            mode="append" if mode == "append" else "overwrite",
+            commit_properties=_commit_properties(retry=after is None),
+            **options,
+        )
 
     def _target(self, name: str, after: int | None) -> str | DeltaTable:
         """What to write to: the table as it is, or as it was at a version that must still be the latest."""
