@@ -98,7 +98,8 @@ class Shelf:
             onnx = await asyncio.to_thread(onnx_predictor, folder, statement, signature)
             return Loaded(statement, signature, onnx, entities)
         limits = self.limits
-        worker = WorkerPredictor(
+        worker = await asyncio.to_thread(  # it looks at files and packages; requests are not to wait for that
+            WorkerPredictor,
             folder / statement.native,
             signature,
             limits.answer_seconds,
