@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 LIBRARY = Path("majlis")
@@ -43,7 +44,7 @@ EXPORTED = re.compile(r"\s*#\s*\|\s*(export|default_exp)")
 CONFLICT = re.compile(r"^(<{7}|>{7}|={7})( |$)", re.MULTILINE)
 INDEX_HOST = re.compile(
     r'--(extra-)?index-url|"resolved": *"http|^registry *=|/simple/'
-    r"|pypi\.org|pythonhosted\.org|npmjs\.(org|com)",
+    r"|(pypi|pythonhosted|npmjs)\.(org|com)",
     re.MULTILINE,
 )
 
@@ -73,10 +74,18 @@ def pairing() -> Iterator[str]:
 
 def exported() -> Iterator[tuple[Path, str | None]]:
     """Every notebook in the order of its number, and the name of the module that it writes."""
-    for notebook in sorted(NOTEBOOKS.glob("*.ipynb")):
-        source = "\n".join("".join(cell["source"]) for cell in json.loads(notebook.read_text())["cells"])
-        found = DEFAULT_EXP.search(source)
+    for notebook, cells in notebooks().items():
+        found = DEFAULT_EXP.search("\n".join(source for _, source in cells))
         yield notebook, found and found[1]
+
+
+@cache
+def notebooks() -> dict[Path, list[tuple[str, str]]]:
+    """Type and source of every cell, by notebook, in the order of their numbers."""
+    return {
+        path: [(cell["cell_type"], "".join(cell["source"])) for cell in json.loads(path.read_text())["cells"]]
+        for path in sorted(NOTEBOOKS.glob("*.ipynb"))
+    }
 
 
 def modules() -> list[Path]:
@@ -106,24 +115,24 @@ def descent() -> Iterator[str]:
 
 def reading() -> Iterator[str]:
     """Notebooks that stand before one that their module imports: who reads in order has not met it yet."""
-    notebooks = {f"majlis.{name}": notebook for notebook, name in exported() if name}
+    of_module = {f"majlis.{name}": notebook for notebook, name in exported() if name}
     for path in modules():
-        here = notebooks.get(".".join(path.with_suffix("").parts))
+        here = of_module.get(".".join(path.with_suffix("").parts))
         targets = {target for _, name in imported(path) for target in (name, name.rpartition(".")[0])}
-        for there in sorted(notebooks[target] for target in targets & notebooks.keys()):
+        for there in sorted(of_module[target] for target in targets & of_module.keys()):
             if here is not None and there > here:
                 yield f"{here}: comes before {there.name}, which it imports; renumber one of them"
 
 
 def mixed() -> Iterator[str]:
     """Examples that import and do something: building the docs executes what imports, and only that."""
-    for notebook, _ in exported():
-        for number, cell in enumerate(json.loads(notebook.read_text())["cells"]):
-            source = "".join(cell["source"])
-            if cell["cell_type"] != "code" or EXPORTED.match(source):
+    for notebook, cells in notebooks().items():
+        for number, (kind, source) in enumerate(cells):
+            if kind != "code" or EXPORTED.match(source):
                 continue
-            imports = [isinstance(node, ast.Import | ast.ImportFrom) for node in ast.walk(ast.parse(source))]
-            body = [isinstance(node, ast.Import | ast.ImportFrom) for node in ast.parse(source).body]
+            tree = ast.parse(source)
+            imports = [isinstance(node, ast.Import | ast.ImportFrom) for node in ast.walk(tree)]
+            body = [isinstance(node, ast.Import | ast.ImportFrom) for node in tree.body]
             if any(imports) and not all(body):
                 yield f"{notebook}: cell {number} imports and does more; give the imports a cell of their own"
 
