@@ -2,31 +2,22 @@
 
 import os
 import signal
-import time
-from collections.abc import Callable
+from functools import partial
 
 import httpx
 import psutil
 import pytest
 
 from majlis.access import KERNEL_SCOPES, Scope
+from tests.support import waiting
 from tests.support.people import Person
 from tests.support.workbench import Workbench
 
 API = "/services/majlis/api/v1"
 MLFLOW = "/services/mlflow/api/2.0/mlflow"
-BACK_SECONDS = 120.0
-POLL_SECONDS = 0.2
 
 People = dict[str, Person]
-
-
-def eventually(holds: Callable[[], bool], what: str, seconds: float = BACK_SECONDS) -> None:
-    """Wait until something holds; fail, saying what, when it does not."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"after {seconds:g} s: {what}"
-        time.sleep(POLL_SECONDS)
+eventually = partial(waiting.eventually, seconds=120.0)  # components come back
 
 
 def answers(url: str) -> bool:

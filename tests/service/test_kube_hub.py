@@ -1,7 +1,7 @@
 """People's servers as pods: a real hub with our spawner, and a cluster in memory whose pods are processes."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -13,12 +13,12 @@ from tests.conftest import open_folder
 from tests.support.kube import Thing
 from tests.support.kube_hub import MISSING_IMAGE, SECOND_ENGINEER, SPENDER, KubeHub
 from tests.support.people import Person, spend
+from tests.support.waiting import eventually
 
 API = "/services/majlis/api/v1"
 OTHER_IMAGE = "registry.example.org/majlis/server-r:1"
 PACE = 10.0  # the watches pause a tenth of what they would, so a tenth of an outage makes them give up
 OUTAGE_SECONDS = 75.0 / PACE
-PATIENCE_SECONDS, POLL_SECONDS = 90.0, 0.1
 GAVE_UP, RENEWED = "never recovered, giving up", "ended; it is renewed"
 
 
@@ -32,14 +32,6 @@ def hub() -> Iterator[KubeHub]:
             yield running.start()
         finally:
             running.stop()
-
-
-def eventually(holds: Callable[[], bool], what: str) -> None:
-    """Wait until something holds; fail, saying what, when it does not."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, what
-        time.sleep(POLL_SECONDS)
 
 
 def ask(person: Person, **options: str) -> httpx.Response:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -16,11 +15,11 @@ from hub_config.workbench import kernel
 from tests.conftest import open_folder
 from tests.support.kube_hub import KubeHub
 from tests.support.people import Person, spend
+from tests.support.waiting import PATIENCE_SECONDS, eventually
 from tests.support.workbench import Workbench
 
 IDLE = {"MAJLIS_WORKBENCH_IDLE_SECONDS": "10", "MAJLIS_WORKBENCH_IDLE_WARNING_SECONDS": "7"}
 QUIET = "import time; time.sleep(15); print('still here')"  # longer than a server may be idle
-PATIENCE_SECONDS, POLL_SECONDS = 90.0, 0.2
 EVENT = "urn:majlis:events:idle"
 
 
@@ -42,14 +41,6 @@ def pods() -> Iterator[KubeHub]:
             yield running.start()
         finally:
             running.stop()
-
-
-def eventually(holds: Callable[[], bool], what: str) -> None:
-    """Wait until something holds; fail, saying what, when it does not."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, what
-        time.sleep(POLL_SECONDS)
 
 
 def runs(person: Person) -> bool:
