@@ -1,4 +1,4 @@
-"""The Dockerfile of hub_config/images read without a container engine: what each image holds and starts with."""
+"""The Dockerfile of hub_config/images, read without a container engine: what images hold and start with."""
 
 import fnmatch
 import json
@@ -109,7 +109,7 @@ def add(image: Image, kind: str, value: str) -> None:
 
 
 def is_sent(path: str) -> bool:
-    """Does .dockerignore let a file of the repository through to the builder? The last pattern that fits decides."""
+    """Does .dockerignore let a file through to the builder? The last pattern that fits decides."""
     sent = True
     places = [str(place) for place in (PurePosixPath(path), *PurePosixPath(path).parents)][:-1]
     for line in (ROOT / ".dockerignore").read_text().splitlines():
