@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -197,6 +198,17 @@ def test_everything_that_the_image_installs_is_pinned() -> None:
             ):
                 todo.append(needed)
     assert len(seen) > len(project["dependencies"])
+
+
+def test_the_stage_that_builds_the_extension_has_what_its_build_asks_for() -> None:
+    """Nothing else provides it: the build is not isolated."""
+    install, build = IMAGES["lab"].runs
+    assert "--no-build-isolation" in build
+    given = {str(Requirement(word)) for word in shlex.split(install) if "=" in word}
+    project = tomllib.loads((ROOT / "extensions" / "majlis-lab" / "pyproject.toml").read_text())
+    assert set(project["build-system"]["requires"]) <= given
+    node = re.search(r'NODE_WHEEL = "(.+)"', (ROOT / "tools" / "setup.py").read_text())
+    assert node and node[1] in given, "the same Node as tools/setup.py brings"
 
 
 def test_an_images_base_is_one_of_ours_or_the_one_argument() -> None:
