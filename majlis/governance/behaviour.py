@@ -131,7 +131,7 @@ def leakage(subject: Subject) -> Check:
         return failed(f"the evaluation rows have no column {', '.join(absent)}")
     if late := list(too_late(subject)) if subject.asked_at else []:
         return failed("; ".join(late), too_late=late)
-    if not subject.binary and np.issubdtype(np.asarray(subject.labels).dtype, np.integer):
+    if subject.several:
         return skipped("the labels are several classes", asked_at=subject.asked_at)
     labels, limit = subject.labels.astype(float), subject.limits.single_feature_auc_max
     areas = {str(name): alone(subject.inputs[name], labels) for name in subject.inputs}

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['Floats', 'Predict', 'Verdict', 'Body', 'CHECKS', 'BY_ROW', 'LESS_IS_BETTER', 'KNOWN_METRICS', 'Limits', 'Check',
-           'Subject', 'probability', 'passed', 'failed', 'skipped', 'code', 'belongs', 'source', 'names', 'code_digest',
-           'check', 'squared', 'absolute', 'correct', 'found_metric', 'primary', 'gain', 'flipped', 'trivial',
-           'better_than_baseline', 'artifact_scan', 'secrets', 'latency']
+           'Subject', 'probability', 'single', 'passed', 'failed', 'skipped', 'code', 'belongs', 'source', 'names',
+           'code_digest', 'check', 'squared', 'absolute', 'correct', 'found_metric', 'primary', 'gain', 'flipped',
+           'trivial', 'better_than_baseline', 'artifact_scan', 'secrets', 'latency']
 
 # %% ../../nbs/580_governance_checks.ipynb #95b9e1ff
 import hashlib
@@ -26,6 +26,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..errors import Invalid
+from .labels import chosen, declared, integral
 from .scan import scan
 from .secrets import search
 from ..registry.artifacts import Description
@@ -100,13 +101,8 @@ class Subject:
 
     @property
     def inputs(self) -> pd.DataFrame:
-        """The columns that the signature asks for, in its order; Invalid, naming what the rows lack."""
-        if missing := [name for name in self.description.columns if name not in self.rows]:
-            raise Invalid(
-                f"the evaluation table lacks {', '.join(missing)}",
-                remedy="Name a table that has every input.",
-            )
-        return self.rows[self.description.columns]
+        """The columns of the signature, as it declares them; Invalid, naming what the rows lack."""
+        return declared(self.rows, self.description.signature["inputs"])
 
     @cached_property
     def answers(self) -> NDArray[Any]:
@@ -119,6 +115,14 @@ class Subject:
         return bool(np.isin(self.labels, (0, 1)).all())
 
     @property
+    def several(self) -> bool:
+        """Whether the labels are more than two classes: whole numbers, and the model chooses among some."""
+        labels, answers = np.asarray(self.labels), np.asarray(self.answers)
+        if self.binary or not np.issubdtype(labels.dtype, np.integer):
+            return False
+        return bool((answers.ndim == 2 and answers.shape[1] > 1) or integral(np.asarray(answers, float)))
+
+    @property
     def probabilities(self) -> Floats:
         """The probability of 1 for every row."""
         return probability(self.answers)
@@ -127,7 +131,18 @@ class Subject:
 def probability(answers: NDArray[Any]) -> Floats:
     """[N] probability of class 1 from a classifier's [N, 2], or from the one column of another model."""
     table = np.asarray(answers, float)
-    return table[:, 1] if table.ndim == 2 and table.shape[1] == 2 else table.reshape(len(table))
+    return table[:, 1] if table.ndim == 2 and table.shape[1] == 2 else single(table)
+
+
+def single(answers: NDArray[Any]) -> Floats:
+    """[N] the one number of each answer; Invalid where there are several."""
+    table = np.asarray(answers, float)
+    if table.ndim > 1 and table.size != len(table):
+        raise Invalid(
+            f"each answer has {table.size // max(len(table), 1)} numbers where one is measured",
+            remedy="Claim accuracy where these are classes; register a model for each quantity otherwise.",
+        )
+    return table.reshape(len(table))
 
 # %% ../../nbs/580_governance_checks.ipynb #31bd7ab2
 Body = Callable[[Subject], Check]
@@ -218,18 +233,17 @@ def check(body: Body) -> Body:
 # %% ../../nbs/580_governance_checks.ipynb #3433acfc
 def squared(labels: NDArray[Any], answers: NDArray[Any]) -> Floats:
     """Squared error of every row."""
-    return np.asarray((np.asarray(answers, float).reshape(len(labels)) - labels.astype(float)) ** 2)
+    return np.asarray((single(answers) - labels.astype(float)) ** 2)
 
 
 def absolute(labels: NDArray[Any], answers: NDArray[Any]) -> Floats:
     """Absolute error of every row."""
-    return np.asarray(np.abs(np.asarray(answers, float).reshape(len(labels)) - labels.astype(float)))
+    return np.asarray(np.abs(single(answers) - labels.astype(float)))
 
 
 def correct(labels: NDArray[Any], answers: NDArray[Any]) -> Floats:
     """1 for every row whose most probable class is the label; classes are counted from 0."""
-    table = np.asarray(answers)
-    return np.asarray((table.argmax(1) if table.ndim == 2 else table) == labels, float)
+    return np.asarray(chosen(answers) == labels, float)
 
 
 BY_ROW = {"rmse": squared, "mae": absolute, "accuracy": correct}  # metric → what it averages over rows
@@ -255,7 +269,7 @@ def primary(subject: Subject) -> str:
         return first
     if subject.binary:
         return "pr_auc"
-    return "accuracy" if np.issubdtype(np.asarray(subject.labels).dtype, np.integer) else "rmse"
+    return "accuracy" if subject.several else "rmse"
 
 
 def gain(metric: str, subject: Subject, before: NDArray[Any], after: NDArray[Any]) -> Interval:
@@ -285,14 +299,16 @@ def flipped(interval: Interval) -> Interval:
     return Interval(-interval.value, -interval.high, -interval.low, interval.level)
 
 
-def trivial(subject: Subject) -> NDArray[Any]:
-    """What a model that knows nothing answers: the base rate, the mean, or the most frequent class."""
+def trivial(subject: Subject, metric: str) -> NDArray[Any]:
+    """What a model that knows nothing answers: base rate, commonest class, median or mean."""
     labels = subject.labels
-    if subject.binary:
+    if metric in METRICS:
         return prior(labels, len(labels))
-    if np.issubdtype(labels.dtype, np.integer):
-        return np.full(len(labels), np.bincount(labels.astype(int)).argmax())
-    return np.full(len(labels), float(labels.astype(float).mean()))
+    if metric == "accuracy":
+        kinds, rows = np.unique(labels, return_counts=True)
+        return np.full(len(labels), kinds[rows.argmax()])
+    middle = np.median if metric == "mae" else np.mean
+    return np.full(len(labels), float(middle(labels.astype(float))))
 
 # %% ../../nbs/580_governance_checks.ipynb #9492b51b
 @check
@@ -303,7 +319,7 @@ def better_than_baseline(subject: Subject) -> Check:
         name: found_metric(name, subject, subject.answers)
         for name in dict.fromkeys([metric, *subject.claimed])
     }
-    over = gain(metric, subject, trivial(subject), subject.answers)
+    over = gain(metric, subject, trivial(subject, metric), subject.answers)
     evidence: dict[str, Any] = {
         "metric": metric,
         "rows": len(subject.labels),
