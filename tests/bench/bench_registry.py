@@ -23,18 +23,28 @@ from typing import Any
 
 import httpx
 import psutil
-import uvicorn
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy import insert
+from sqlalchemy import delete, insert
 
 from majlis import clock
 from majlis.audit import Entry, extend
 from majlis.client import connect
-from majlis.control.api import embedded_app
+from majlis.control import api
 from majlis.governance import policy as policies
 from majlis.governance.reviews import Decision
-from majlis.registry.versions import CheckRow, ModelRow, ReviewRow, Stage, State, VersionRow, count
+from majlis.registry.versions import (
+    CheckRow,
+    DeploymentRow,
+    ModelRow,
+    ReleaseRow,
+    ReviewRow,
+    RevisionRow,
+    Stage,
+    State,
+    VersionRow,
+    count,
+)
 from majlis.settings import load
 from majlis.store import Store
 from tests.service.databases import free_port, postgresql_server
@@ -73,8 +83,10 @@ def fill(store: Store, models: int, versions: int, policy: str) -> None:
     store.migrate()
     each, now = versions // models, clock.now()
     with store.session() as session:
-        if count(session, VersionRow) == versions:
-            return  # it was kept
+        if count(session, VersionRow) == versions:  # it was kept; what was deployed then is not
+            session.execute(delete(RevisionRow))
+            session.execute(delete(DeploymentRow))
+            return
         session.execute(insert(ModelRow), [model(number, each) for number in range(models)])
         for start in range(0, versions, BATCH):
             numbers = range(start, min(versions, start + BATCH))
@@ -84,6 +96,8 @@ def fill(store: Store, models: int, versions: int, policy: str) -> None:
             waiting = [row["id"] for row in rows if row["state"] == State.IN_REVIEW.value]
             if waiting:
                 session.execute(insert(ReviewRow), [review(id, policy, now) for id in waiting])
+            signed = [release(row, now) for row in rows if row["state"] == State.RELEASED.value]
+            session.execute(insert(ReleaseRow), signed)
             extend(session, [record(row, action) for row in rows for action in RECORDED])
 
 
@@ -118,6 +132,17 @@ def review(id: int, policy: str, now: datetime) -> dict[str, Any]:
         "at": now,
         "expires_at": now + timedelta(days=365),
         "void": "",
+    }
+
+
+def release(row: dict[str, Any], now: datetime) -> dict[str, Any]:
+    """What the database keeps of a version's release."""
+    return {
+        "id": f"{row['model']}-{row['version']}",
+        "version_id": row["id"],
+        "digest": row["digest"],
+        "issued_at": now,
+        "expires_at": now + timedelta(days=365),
     }
 
 
@@ -161,7 +186,7 @@ def version(number: int, each: int, versions: int, policy: str) -> dict[str, Any
         "evaluation": {"table": "gold.flights", "version": 3, "target": "late"},
         "claimed": {"pr_auc": 0.41},
         "state": (State.IN_REVIEW if waiting else State.RELEASED).value,
-        "stage": (Stage.PRODUCTION if last and not waiting else Stage.NONE).value,
+        "stage": (Stage.NONE if waiting else Stage.PRODUCTION if last else Stage.STAGING).value,
         "tier": "high",
         "tier_reasons": ["it acts without a person in between"],
         "required": ["review", "own", "comply"],
@@ -203,10 +228,24 @@ def served(home: Path, store_url: str) -> Iterator[tuple[str, psutil.Process, di
 def questions(address: str, told: dict[str, str], models: int, each: int) -> dict[str, Callable[[], object]]:
     """What is asked, by name; each call asks about something else."""
     drawn, http = random.Random(SEED), httpx.Client(base_url=f"{address}/api/v1", timeout=60)
+    portal = httpx.Client(base_url=f"{address}/", timeout=60)
     wb = connect(environ=told)
 
     def get(path: str, **query: Any) -> object:
         answer = http.get(path, params=query)
+        answer.raise_for_status()
+        return answer.json()
+
+    def page(path: str, **query: Any) -> object:
+        answer = portal.get(path, params=query)
+        answer.raise_for_status()
+        return answer.text
+
+    def deploy() -> object:
+        """Another version of a model goes live, and the one before it is archived."""
+        name, number = some(), drawn.randint(1, each)
+        body = {"model": name, "version": number, "reason": "measured"}
+        answer = http.put(f"/deployments/{name}", json=body)
         answer.raise_for_status()
         return answer.json()
 
@@ -221,6 +260,11 @@ def questions(address: str, told: dict[str, str], models: int, each: int) -> dic
         "open a version": lambda: get(f"/models/{some()}/versions/{drawn.randint(1, each)}"),
         f"list {IN_REVIEW} that wait": lambda: get("/reviews"),
         "records of one version": lambda: get("/audit", subject=f"{some()}/1"),
+        "page: models": lambda: page("", search=drawn.choice(THINGS)),
+        "page: reviews": lambda: page("reviews"),
+        "page: today": lambda: page("today"),
+        "deploy a version": deploy,
+        "page: deployments": lambda: page("deployments"),
         "client: search": lambda: wb.models(some()[-7:]),
         "client: open a version": lambda: wb.version(some(), drawn.randint(1, each)),
     }
@@ -259,7 +303,7 @@ def main(models: int = 5_000, versions: int = 100_000, folder: str = "") -> dict
     with tempfile.TemporaryDirectory(prefix="majlis-bench-") as scratch, contextlib.ExitStack() as stack:
         place = Path(folder or scratch)
         place.mkdir(exist_ok=True)
-        server = stack.enter_context(postgresql_server(kept=place / "postgresql"))
+        server = stack.enter_context(postgresql_server(kept=place / "postgresql" if folder else None))
         for kind, url in (
             ("SQLite", f"sqlite:///{place.resolve()}/{kept}.sqlite"),
             ("PostgreSQL", server.database(kept)),
@@ -279,7 +323,7 @@ def test_registry() -> None:
 
 def serve(port: int) -> None:
     """The control plane, for whoever is on this machine."""
-    uvicorn.run(embedded_app(load()), host="127.0.0.1", port=port, access_log=False, log_level="warning")
+    api.serve(api.embedded_app(load()), "127.0.0.1", port)
 
 
 if __name__ == "__main__":
