@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Scalar', 'Where', 'Rows', 'Mode', 'read_here', 'Layer', 'TableVersion', 'table_name', 'matching', 'predicate',
-           'storable', 'Lake']
+           'storable', 'as_frame', 'Lake']
 
 # %% ../../nbs/100_data_lake.ipynb #d40cdced
 import getpass
@@ -132,7 +132,7 @@ def storable(
     rows: Rows,  # polars, pandas or Arrow
 ) -> pl.DataFrame:
     """The rows as polars, in types that a table keeps; raises Invalid for a type that it cannot keep."""
-    frame = _frame(rows)
+    frame = as_frame(rows)
     for column, dtype in frame.schema.items():
         if isinstance(dtype, pl.Duration | pl.Time | pl.Object):
             raise Invalid(
@@ -148,7 +148,7 @@ def storable(
         ) from None
 
 
-def _frame(rows: Rows) -> pl.DataFrame:
+def as_frame(rows: Rows) -> pl.DataFrame:
     """Anything that has rows, as polars; an index that pandas gave a name is a column like the others."""
     if isinstance(rows, pl.LazyFrame):
         rows = rows.collect()
