@@ -143,6 +143,7 @@ class ServingSection(Section):
     """[serving]: where releases are served."""
 
     target: Literal["local", "kserve"] = "local"
+    batch_part_rows: Count = 100_000
     kserve_api_url: str = Field(default="https://kubernetes.default.svc", pattern=r"^https?://[^/\s]+$")
     kserve_token_file: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
     kserve_ca_file: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount/ca.crt")
