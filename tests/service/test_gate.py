@@ -25,7 +25,7 @@ from majlis.control.containment import Limits
 from majlis.control.evidence import Evidence, Page, executed
 from majlis.errors import Invalid, MajlisError
 from majlis.settings import Settings, load
-from majlis.training.models import log_classifier, log_regressor, plain_columns
+from majlis.training.models import log_classifier, log_regressor, plain_columns, trusted_types
 
 INPUTS = ["wind", "distance"]
 TOKEN = "ghp_" + "a1B2" * 9
@@ -119,7 +119,12 @@ def learned(model: Any) -> Any:
 def by_hand(run: Any, model: Any, example: pd.DataFrame) -> str:
     """As MLflow's own documentation logs a model: what it answers is what `predict` says, a word."""
     info = mlflow.sklearn.log_model(
-        model, name="model", input_example=example, serialization_format="skops", pip_requirements=[]
+        model,
+        name="model",
+        input_example=example,
+        serialization_format="skops",
+        skops_trusted_types=trusted_types(model),
+        pip_requirements=[],
     )
     return str(info.model_uri)
 
