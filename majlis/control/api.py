@@ -167,8 +167,13 @@ def create_app(
     pages.install(app)
 
     async def stray(request: Request, error: Exception) -> Response:
-        lost = isinstance(error, HTTPException) and error.status_code == HTTPStatus.NOT_FOUND
-        if lost and wants_page(request) and not request.url.path.startswith(base):
+        lost = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)  # a form's address, opened again
+        if (
+            isinstance(error, HTTPException)
+            and error.status_code in lost
+            and wants_page(request)
+            and not request.url.path.startswith(base)
+        ):
             return await pages.stray(request)
         return await http_error(request, error)
 

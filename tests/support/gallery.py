@@ -60,7 +60,8 @@ def furnish(control: ControlPlane) -> None:
         ):
             row.checks.append(
                 CheckRow(name=name, verdict=verdict, value=value, threshold=value and 0.8, reason=HOSTILE,
-                         evidence={"note": HOSTILE, HOSTILE: HOSTILE}, seconds=1.0, code_digest="0" * 64, at=now)
+                         evidence={"note": HOSTILE, HOSTILE: HOSTILE}, seconds=1.0, code_digest="0" * 64,
+                         at=now)
             )  # fmt: skip
         bound = {"artifact": row.digest, "evidence": row.evidence, "policy": row.policy}
         later = now + timedelta(days=30)
@@ -94,8 +95,8 @@ def furnish(control: ControlPlane) -> None:
                 for n, w in ((1, 0.9), (2, 0.1), (3, 0.0))
             ]  # fmt: skip
             plan = Plan(kind=Kind.CANARY, steps=(0.1, 0.5, 1.0))
-            state = Rollout(deployment=name, stable="1", candidate="2", plan=plan, since=now, step=1, phase=phase,
-                            reason=HOSTILE)  # fmt: skip
+            state = Rollout(deployment=name, stable="1", candidate="2", plan=plan, since=now, step=1,
+                            phase=phase, reason=HOSTILE)  # fmt: skip
             live.rollouts = [
                 RolloutRow(phase=phase.value, state=msgspec.to_builtins(state), created_by="amira",
                            created_at=now, updated_at=now)
