@@ -209,6 +209,7 @@ class ApiSection(Section):
 
     page_rows: Count = 100
     page_rows_max: Count = 1000
+    body_bytes_max: Count = 4_194_304
 
 
 class PolicySection(Section):
