@@ -112,6 +112,8 @@ class GatewaySection(Section):
     max_body_bytes: Count = 16_777_216
     request_timeout_seconds: Seconds = 30
     drain_seconds: Seconds = 10
+    state: Path = Path("{home}/gateway")
+    peers: Words = ()
     predictions: Path = Path("{home}/predictions")
     environments: Path = Path("{home}/environments")
     snapshot_poll_seconds: Seconds = 0.5

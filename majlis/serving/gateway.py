@@ -39,7 +39,7 @@ def options(settings: Settings) -> Options:
     gateway = settings.gateway
     return Options(
         snapshot=settings.home / LOCATION,
-        state=settings.home / "gateway",
+        state=gateway.state,
         releases=settings.release.folder,
         public_key=settings.release.public_key,
         poll_seconds=gateway.snapshot_poll_seconds,
