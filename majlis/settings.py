@@ -107,8 +107,9 @@ class GatewaySection(Section):
     workers: Count = 1
     log_sample: Fraction = 1.0
     log_flush_seconds: Seconds = 1.0
-    log_segment_rows: Count = 10_000
-    log_queue_rows: Count = 200_000
+    log_segment_rows: Count = 200_000
+    log_queue_bytes: Count = 536_870_912
+    log_spool_bytes: Count = 16_777_216
     max_body_bytes: Count = 16_777_216
     request_timeout_seconds: Seconds = 30
     drain_seconds: Seconds = 10
