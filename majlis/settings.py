@@ -262,6 +262,7 @@ class KubernetesSection(Section):
     home: str = Field(default="/home/jovyan", pattern="^/[^{}]+$")
     storage_gib: Count = 10
     storage_class: str = ""
+    shared_claim: str = Field(default="majlis", pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$")
     user_id: Count = 1000
     group_id: Count = 100
     spot_label: Pairs = Field(default_factory=lambda: {"majlis/capacity": "spot"})

@@ -178,9 +178,9 @@ def withdraw(
 
 
 @api.get("/reviews")
-def reviews(principal: Caller, control: Plane, listed: Listed) -> list[dict[str, Any]]:
-    """The versions that wait for people, the longest waiting first."""
-    found = control.council.inbox(principal, listed.page.number, listed.page.wanted)
+def reviews(principal: Caller, control: Plane, listed: Listed, search: str = "") -> list[dict[str, Any]]:
+    """The versions that wait for people, the longest waiting first, of models named with `search`."""
+    found = control.council.inbox(principal, listed.page.number, listed.page.wanted, search)
     return listed.shown(found, lambda row: row["place"])
 
 # %% ../../nbs/877_control_models_api.ipynb #ad5fb29d

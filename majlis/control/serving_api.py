@@ -57,9 +57,9 @@ class DeploymentWanted(Asked):
 
 
 @api.get("/deployments")
-def deployments(principal: Caller, control: Plane, listed: Listed) -> list[dict[str, Any]]:
-    """Every deployment, by name."""
-    found = control.deployments.list(principal, listed.page.after, listed.page.wanted)
+def deployments(principal: Caller, control: Plane, listed: Listed, search: str = "") -> list[dict[str, Any]]:
+    """Deployments by name, those whose name contains `search`."""
+    found = control.deployments.list(principal, listed.page.after, listed.page.wanted, search)
     return listed.shown(found, lambda row: row["name"])
 
 

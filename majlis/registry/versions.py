@@ -6,7 +6,7 @@
 __all__ = ['MOVES', 'STAGES', 'Place', 'NAME', 'NUMBER_MAX', 'BRIEF', 'State', 'Stage', 'legal', 'model_name', 'ModelRow',
            'VersionRow', 'CheckRow', 'ReviewRow', 'DelegationRow', 'ReleaseRow', 'DeploymentRow', 'RevisionRow',
            'RolloutRow', 'KeyRow', 'TokenRevocationRow', 'IdempotencyRow', 'add', 'find', 'find_model', 'find_release',
-           'find_deployment', 'models', 'of_model', 'in_state', 'in_production', 'count', 'check_record',
+           'find_deployment', 'models', 'containing', 'of_model', 'in_state', 'in_production', 'count', 'check_record',
            'review_record', 'delegation_record', 'version_record', 'brief', 'model_record', 'release_record']
 
 # %% ../../nbs/500_registry_versions.ipynb #2eac1ce7
@@ -16,8 +16,16 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint, func, select
-from sqlalchemy.orm import Mapped, Session, defer, lazyload, mapped_column, relationship
+from sqlalchemy import ColumnElement, ForeignKey, Index, String, Text, UniqueConstraint, func, select
+from sqlalchemy.orm import (
+    InstrumentedAttribute,
+    Mapped,
+    Session,
+    defer,
+    lazyload,
+    mapped_column,
+    relationship,
+)
 from sqlalchemy.sql.base import ExecutableOption
 
 from .. import clock
@@ -110,7 +118,7 @@ class VersionRow(Base):
     """One version of a registered model: immutable facts, and how far its decision is."""
 
     __tablename__ = "model_version"
-    __table_args__ = (UniqueConstraint("model", "version"), Index("ix_model_version_state", "state"))
+    __table_args__ = (UniqueConstraint("model", "version"), Index("ix_model_version_state", "state", "id"))
     id: Mapped[int] = mapped_column(primary_key=True)
     model: Mapped[str] = mapped_column(ForeignKey("registered_model.name"))
     version: Mapped[int]
@@ -372,8 +380,13 @@ def models(session: Session, search: str = "", after: str = "", limit: int = 100
     """Registered models by name, from after `after`; only those whose name contains `search`."""
     wanted = select(ModelRow).order_by(ModelRow.name).limit(limit)
     if search:
-        wanted = wanted.where(ModelRow.name.contains(search, autoescape=True))
+        wanted = wanted.where(containing(ModelRow.name, search))
     return list(session.scalars(wanted.where(ModelRow.name > after) if after else wanted))
+
+
+def containing(name: InstrumentedAttribute[str], search: str) -> ColumnElement[bool]:
+    """Whether a name has `search` in it; names have small letters only, so it may be written with others."""
+    return name.contains(search.lower(), autoescape=True)
 
 
 BRIEF: tuple[ExecutableOption, ...] = (  # a row of a list: the rest is loaded when it is asked for
