@@ -214,13 +214,14 @@ def security(cluster: KubernetesSection) -> Override:
 
 
 def storage(cluster: KubernetesSection) -> Override:
-    """A volume of the person's own, mounted as their home."""
+    """A volume of the person's own, mounted as the home of every server of theirs."""
     volume = {"name": "home", "persistentVolumeClaim": {"claimName": "{pvc_name}"}}
     return {
         "storage_pvc_ensure": True,
+        "pvc_name_template": "claim-{username}",
         "storage_capacity": f"{cluster.storage_gib}Gi",
         "storage_class": cluster.storage_class or None,  # None is the cluster's default, "" would be no class
-        "storage_access_modes": ["ReadWriteOnce"],
+        "storage_access_modes": [cluster.home_access],
         "volumes": [volume],
         "volume_mounts": [{"name": "home", "mountPath": cluster.home}],
         "working_dir": cluster.home,
@@ -244,6 +245,9 @@ def server(settings: Settings) -> Override:
             "MLFLOW_TRACKING_URI": f"{hub}/mlflow",
             "MLFLOW_TRACKING_TOKEN": lambda spawner: spawner.api_token,
             "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MAJLIS_PROFILES": entitlement.offer(
+                settings, settings.kubernetes.home_access == "ReadWriteMany"
+            ),
             **idle.environment(settings.workbench),
         },
     }
