@@ -46,6 +46,7 @@ class Workbench(Section):
     stop_timeout_seconds: Seconds = 20
     idle_seconds: Annotated[float, Field(ge=0)] = 3600
     idle_warning_seconds: Seconds = 300
+    run_servers: Annotated[int, Field(ge=0)] = 3
     spawner: Literal["local", "kubernetes"] = "local"
 
     @model_validator(mode="after")
@@ -266,6 +267,7 @@ class KubernetesSection(Section):
     storage_gib: Count = 10
     storage_class: str = ""
     shared_claim: str = Field(default="majlis", pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$")
+    home_access: Literal["ReadWriteOnce", "ReadWriteMany"] = "ReadWriteOnce"
     user_id: Count = 1000
     group_id: Count = 100
     spot_label: Pairs = Field(default_factory=lambda: {"majlis/capacity": "spot"})
