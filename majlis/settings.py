@@ -118,7 +118,11 @@ class GatewaySection(Section):
     peers: Words = ()
     predictions: Path = Path("{home}/predictions")
     environments: Path = Path("{home}/environments")
+    snapshot: Path = Path("{home}/gateway/snapshot.json")
     snapshot_poll_seconds: Seconds = 0.5
+    only: str = Field(default="", pattern=r"^([a-z][a-z0-9_-]{0,62}/[a-z0-9_-]+)?$")
+    only_release: str = Field(default="", pattern="^(/.+)?$")
+    metrics_open: bool = False
     feature_budget_seconds: Seconds = 0.05
     feature_policy: FeaturePolicy = "refuse"
     feature_policies: FeaturePolicies = Field(default_factory=dict)
@@ -149,6 +153,9 @@ class ServingSection(Section):
     kserve_namespace: str = Field(default="majlis-models", pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
     kserve_storage_uri: str = Field(default="s3://majlis-releases", pattern=r"^[a-z0-9]+://\S+[^/\s]$")
     kserve_runtime: str = "majlis-gateway"
+    kserve_service_account: str = "majlis-models"
+    kserve_gateway: str = Field(default="kserve/kserve-ingress-gateway", pattern=r"^[a-z0-9-]+/[a-z0-9-]+$")
+    kserve_url: str = Field(default="https://models.example.org", pattern=r"^https?://[a-z0-9.-]+$")
     kserve_replicas_min: Annotated[int, Field(ge=0)] = 1
     kserve_timeout_seconds: Seconds = 5
     kserve_prometheus_url: str = Field(default="http://prometheus:9090", pattern=r"^https?://\S+[^/\s]$")
@@ -358,7 +365,7 @@ class Settings(BaseModel):
     @property
     def snapshot(self) -> Path:
         """The signed list of what the gateway serves; the control plane writes it, the gateway reads it."""
-        return self.home / "gateway" / "snapshot.json"
+        return self.gateway.snapshot
 
     @model_validator(mode="after")
     def distinct_ports(self) -> "Settings":

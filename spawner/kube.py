@@ -215,7 +215,7 @@ def security(cluster: KubernetesSection) -> Override:
 
 
 def storage(settings: Settings) -> Override:
-    """A volume of the person's own, mounted as the home of every server of theirs, and what everybody shares."""
+    """The person's own volume as the home of every server of theirs, and what everybody shares."""
     cluster, shared = settings.kubernetes, shared_folders(settings)
     volumes = [{"name": "home", "persistentVolumeClaim": {"claimName": "{pvc_name}"}}]
     if shared:
