@@ -41,6 +41,11 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 def wb(settings: Settings) -> Iterator[Workbench]:
     with opened(settings) as workbench:
         yield workbench
+        for row in workbench.models():  # whose checks nobody waited for
+            version = workbench.version(row["name"])
+            if version.state == "registered":
+                version.withdraw("The test is over.")
+            version.wait(120)
 
 
 @pytest.fixture(scope="module")
