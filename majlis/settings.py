@@ -209,6 +209,7 @@ class ApiSection(Section):
 
     page_rows: Count = 100
     page_rows_max: Count = 1000
+    body_bytes_max: Count = 4_194_304
 
 
 class PolicySection(Section):
@@ -263,6 +264,7 @@ class KubernetesSection(Section):
     home: str = Field(default="/home/jovyan", pattern="^/[^{}]+$")
     storage_gib: Count = 10
     storage_class: str = ""
+    shared_claim: str = Field(default="majlis", pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$")
     user_id: Count = 1000
     group_id: Count = 100
     spot_label: Pairs = Field(default_factory=lambda: {"majlis/capacity": "spot"})

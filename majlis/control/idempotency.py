@@ -47,7 +47,10 @@ class Memory:
     def begin(self, principal: str, key: str, request: str) -> Answer | None:
         """Reserve `key` for this request, or return what it was answered before; Conflict otherwise."""
         if not 0 < len(key) <= KEY_LENGTH_MAX:
-            raise Invalid(f"An idempotency key has 1 to {KEY_LENGTH_MAX} characters, not {len(key)}")
+            raise Invalid(
+                f"An idempotency key has 1 to {KEY_LENGTH_MAX} characters, not {len(key)}",
+                remedy="Use a random UUID for each write.",
+            )
         now = clock.now()
         with self.store.session() as session:
             row = session.get(IdempotencyRow, (principal, key))

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from majlis.access import Principal, Role, role_scopes
 from majlis.control.api import create_app
 from majlis.control.identity import LocalIdentity
-from majlis.control.problems import PROBLEM
+from majlis.control.problems import PROBLEM, Problem
 from majlis.control.service import ControlPlane
 from majlis.settings import load
 
@@ -53,6 +53,10 @@ def test_no_server_error(control: ControlPlane, roles: tuple[Role, ...]) -> None
             if response.status_code >= 400:
                 kind = response.headers["content-type"]
                 assert "application/problem+json" in str(kind), (case.as_curl_command(), response.text)
+                assert Problem.model_validate_json(response.content).remedy, (
+                    case.as_curl_command(),
+                    response.text,
+                )
 
         answers()
 
@@ -60,7 +64,7 @@ def test_no_server_error(control: ControlPlane, roles: tuple[Role, ...]) -> None
 def test_the_document_tells_what_every_operation_does_alike(control: ControlPlane) -> None:
     document = app_of(control, tuple(Role)).openapi()
     schemas = document["components"]["schemas"]
-    assert set(schemas["Problem"]["required"]) == {"type", "title", "status", "detail"}
+    assert set(schemas["Problem"]["required"]) == {"type", "title", "status", "detail", "remedy"}
     assert "HTTPValidationError" not in schemas
     assert {"digest", "evidence", "policy"} < set(schemas["Ruling"]["required"])
     operations = {

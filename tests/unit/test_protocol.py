@@ -309,3 +309,16 @@ def test_every_kind_of_column_is_admitted_as_itself() -> None:
 def test_signatures_that_cannot_be_enforced_are_refused(inputs: Any) -> None:
     with pytest.raises(Invalid):
         Signature.read(inputs)
+
+
+def test_a_boolean_is_a_number_where_a_float_is_declared() -> None:
+    """A table with a column of booleans goes through a model of floats as pandas writes it."""
+    flag = Signature.read([{"name": "flag", "type": "double"}, {"name": "n", "type": "double"}])
+    batch = infer(flag, tensor("flag", "BOOL", [True, None, False]), tensor("n", "INT64", [1, 2, 3]))
+    assert np.array_equal(batch.numbers("float64"), [[1, 1], [np.nan, 2], [0, 3]], equal_nan=True)
+    assert [type(value) for value in batch.column(0)] == [float] * 3
+    binary = np.array([True, False])
+    head = {"name": "flag", "datatype": "BOOL", "shape": [2], "parameters": {"binary_data_size": 2}}
+    header = orjson.dumps({"inputs": [head, tensor("n", "FP64", [1.0, 2.0])]})
+    read = infer_request(flag, header + binary.tobytes(), len(header)).batch
+    assert read.numbers("float64")[:, 0].tolist() == [1, 0]
