@@ -25,6 +25,7 @@ from ..access import Principal, Scope
 from .comparison import Section, compare
 from .identity import Identity
 from .deployments import state
+from .keys import guards
 from .paging import Page as Listing
 from .paging import part
 from .reference import reference
@@ -261,6 +262,38 @@ class Pages:
             return self.served(who, {"search": name}, refusal)
         return self.back("deployments")
 
+    def keys(self, who: Principal, path: Mapping[str, Any], query: Mapping[str, str]) -> Response:
+        """The keys of a deployment."""
+        return self.kept(who, path["name"], query)
+
+    def kept(
+        self, who: Principal, name: str, query: Mapping[str, str], problem: MajlisError | None = None
+    ) -> Response:
+        """The page of a deployment's keys, with a form for each that the caller may withdraw."""
+
+        def find(search: str, page: Listing) -> list[dict[str, Any]]:
+            return self.control.keys.list(who, name, page.after, page.wanted)
+
+        listed = part(self.control.settings.api, f"deployments/{name}/keys", query, find, itemgetter("id"))
+        mine = {row["id"] for row in listed.rows if row["principal"] == who.name and who.may(Scope.DEPLOY)}
+        status = problem.status if problem else HTTPStatus.OK
+        shown = {
+            "deployment": name,
+            "listed": listed,
+            "mine": mine,
+            "guards": guards(who),
+            "problem": problem,
+        }
+        return self.show("keys.html", who, status, here="deployments", **shown)
+
+    def withdraw_key(self, who: Principal, path: Mapping[str, Any], form: Mapping[str, str]) -> Response:
+        """Withdraw a key, with the reason that was given."""
+        try:
+            self.control.keys.withdraw(who, path["name"], path["id"], form.get("reason", ""))
+        except MajlisError as refusal:
+            return self.kept(who, path["name"], {}, refusal)
+        return self.back(f"deployments/{path['name']}/keys")
+
     def back(self, page: str) -> Response:
         """To a page, so that reloading it does nothing twice."""
         return RedirectResponse(f"{self.prefix}{page}", HTTPStatus.SEE_OTHER, HEADERS)
@@ -274,6 +307,7 @@ class Pages:
             "today": self.today,
             "reviews": self.reviews,
             "deployments": self.deployments,
+            f"{deployment}/keys": self.keys,
             "costs": self.costs,
             "audit": self.audit,
             "docs": self.docs,
@@ -283,6 +317,7 @@ class Pages:
             app.add_route(f"{self.prefix}{path}", self._page(page), methods=["GET"])
         posted: dict[str, Page] = {f"{version}/decide": self.decide}
         posted |= {f"{deployment}/{act}": self.act for act in ACTS}
+        posted |= {f"{deployment}/keys/{{id}}/withdraw": self.withdraw_key}
         for path, page in posted.items():
             app.add_route(f"{self.prefix}{path}", self._form(page, path.rpartition("/")[2]), methods=["POST"])
         app.add_route(f"{self.prefix}{version}/delegate", self._paged(self._delegate), methods=["POST"])

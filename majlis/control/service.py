@@ -28,6 +28,7 @@ from .tokens import People
 from .evidence import Evidence
 from .gate import Gate
 from .idempotency import Memory
+from .keys import Keys
 from .registration import Folders, Registration
 from .releasing import Releasing
 from .rollouts import Rollouts
@@ -72,7 +73,7 @@ class ControlPlane:
         self.assessment = Assessment(settings, self.store, self.policy, self.folders)
         self.releasing = Releasing(settings, self.store, self.policy, self.folders, self.events)
         self.deployments = Deployments(settings, self.store)
-        self.people = People(self.deployments)
+        self.keys, self.people = Keys(self.deployments), People(self.deployments)
         self.rollouts = Rollouts(settings, self.store, self.deployments, self.events)
         self.stories = Stories(settings, self.store, self.tracking)
         self.answers = Memory(self.store)

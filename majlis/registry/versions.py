@@ -299,6 +299,9 @@ class KeyRow(Base):
     principal: Mapped[str] = mapped_column(Text())
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime]
+    withdrawn_at: Mapped[datetime | None]
+    withdrawn_by: Mapped[str] = mapped_column(Text(), default="")
+    withdraw_reason: Mapped[str] = mapped_column(Text(), default="")
 
 
 class TokenRevocationRow(Base):
