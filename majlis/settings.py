@@ -46,6 +46,7 @@ class Workbench(Section):
     stop_timeout_seconds: Seconds = 20
     idle_seconds: Annotated[float, Field(ge=0)] = 3600
     idle_warning_seconds: Seconds = 300
+    run_servers: Annotated[int, Field(ge=0)] = 3
     spawner: Literal["local", "kubernetes"] = "local"
 
     @model_validator(mode="after")
@@ -71,6 +72,8 @@ class Tracking(Section):
 
     url: Database = Field(default="sqlite:///{home}/mlflow/mlflow.sqlite", repr=False)
     artifacts: Place = "{home}/mlflow/artifacts"
+    timeout_seconds: Count = 10
+    retries: Annotated[int, Field(ge=0)] = 1
 
 
 class LakeSection(Section):
@@ -107,11 +110,14 @@ class GatewaySection(Section):
     workers: Count = 1
     log_sample: Fraction = 1.0
     log_flush_seconds: Seconds = 1.0
-    log_segment_rows: Count = 10_000
-    log_queue_rows: Count = 200_000
+    log_segment_rows: Count = 200_000
+    log_queue_bytes: Count = 536_870_912
+    log_spool_bytes: Count = 16_777_216
     max_body_bytes: Count = 16_777_216
     request_timeout_seconds: Seconds = 30
     drain_seconds: Seconds = 10
+    state: Path = Path("{home}/gateway")
+    peers: Words = ()
     predictions: Path = Path("{home}/predictions")
     environments: Path = Path("{home}/environments")
     snapshot: Path = Path("{home}/gateway/snapshot.json")
@@ -215,6 +221,7 @@ class ApiSection(Section):
 
     page_rows: Count = 100
     page_rows_max: Count = 1000
+    body_bytes_max: Count = 4_194_304
 
 
 class PolicySection(Section):
@@ -270,6 +277,7 @@ class KubernetesSection(Section):
     storage_gib: Count = 10
     storage_class: str = ""
     shared_claim: str = Field(default="majlis", pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$")
+    home_access: Literal["ReadWriteOnce", "ReadWriteMany"] = "ReadWriteOnce"
     user_id: Count = 1000
     group_id: Count = 100
     spot_label: Pairs = Field(default_factory=lambda: {"majlis/capacity": "spot"})

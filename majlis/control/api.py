@@ -28,16 +28,18 @@ from starlette.responses import StreamingResponse
 from .. import __version__
 from ..access import local_principal
 from . import health, models_api, records_api, serving_api
+from .bodies import Bounded
 from .conditions import fresh, tag
 from .idempotency import HEADER, fingerprint
-from .identity import HubIdentity, Identity, LocalIdentity
+from .identity import HubIdentity, Identity, LocalIdentity, wants_page
 from .openapi import document
 from .pages import Pages
-from .problems import PROBLEM, http_error, invalid, problem, refused
+from .problems import PROBLEM, crashed, http_error, invalid, problem, refused
 from .requests import Caller, caller, plane
 from .service import ControlPlane
 from ..errors import MajlisError
 from ..settings import Settings, load
+from ..training.tracking import bounded
 
 # %% ../../nbs/880_control_api.ipynb #0425493a
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -65,8 +67,12 @@ async def once(request: Request, call_next: Next) -> Response:
         again = {"Idempotency-Replayed": "true"}
         kind = "application/json" if known.status < HTTPStatus.BAD_REQUEST else PROBLEM
         return Response(known.body, known.status, again, kind)
-    response = await call_next(request)
-    content = await whole(response)
+    try:
+        response = await call_next(request)
+        content = await whole(response)
+    except Exception:
+        await run_in_threadpool(answers.finish, who, key, HTTPStatus.INTERNAL_SERVER_ERROR, b"")
+        raise
     shows = request.url.path.endswith(("/keys", "/tokens"))
     secret = shows and response.status_code < HTTPStatus.BAD_REQUEST
     await run_in_threadpool(answers.finish, who, key, response.status_code, content, secret)
@@ -144,9 +150,10 @@ def create_app(
         title="Majlis",
         version=__version__,
         lifespan=life,
-        docs_url=f"{prefix}docs",
+        docs_url=None,  # a page of scripts from elsewhere; ours is among the pages
         openapi_url=f"{prefix}openapi.json",
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,  # what a generated client calls it
     )
     app.state.control, app.state.identity = control, identity
     look = partial(health.check, control.settings, answering="control plane")
@@ -157,13 +164,28 @@ def create_app(
     for room in (models_api, serving_api, records_api):
         app.include_router(room.api, prefix=base)
     app.openapi = document(app, control.settings.api, base)  # type: ignore[method-assign]
-    app.add_api_route(f"{prefix}health", health_summary, methods=["GET"])
-    Pages(control, identity, prefix, decisions).install(app)
+    app.add_api_route(f"{prefix}health", health_summary, methods=["GET"], name="service_health")
+    pages = Pages(control, identity, prefix, decisions)
+    pages.install(app)
+
+    async def stray(request: Request, error: Exception) -> Response:
+        lost = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)  # a form's address, opened again
+        if (
+            isinstance(error, HTTPException)
+            and error.status_code in lost
+            and wants_page(request)
+            and not request.url.path.startswith(base)
+        ):
+            return await pages.stray(request)
+        return await http_error(request, error)
+
     app.middleware("http")(once)
     app.middleware("http")(partial(conditional, base))
+    app.add_middleware(Bounded, bytes_max=control.settings.api.body_bytes_max)
     app.add_exception_handler(MajlisError, refused)
     app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(HTTPException, http_error)
+    app.add_exception_handler(HTTPException, stray)
+    app.add_exception_handler(Exception, crashed)
     if isinstance(identity, HubIdentity):
         identity.install(app)
     return app
@@ -179,6 +201,7 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
         settings = load(environ=environ)
+        bounded(settings)
         identity = HubIdentity.from_environment(environ)
         control = ControlPlane(settings).open()
     except MajlisError as error:

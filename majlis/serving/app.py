@@ -63,7 +63,7 @@ class Gateway:
         self.options = options
         self.keeper = Keeper(options, self.swapped)
         self.table = self.keeper.table
-        self.spool = Spool(options.spool, options.spool_bytes, options.log_queue_rows)
+        self.spool = Spool(options.spool, options.spool_bytes, options.log_queue_bytes)
         self.tasks: set[asyncio.Task[Any]] = set()
         self.aside = ThreadPoolExecutor(1, "shadow")  # one core at most for all shadows
         self.ready = False
@@ -233,7 +233,7 @@ class Gateway:
                 client.id,
                 seconds * 1000,
                 trace_id(headers.get(b"traceparent")),
-                live.names,
+                live.described,
                 batch.rows,
                 columns,
                 table,

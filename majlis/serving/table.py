@@ -19,6 +19,7 @@ from .. import clock
 from ..errors import MajlisError, NotFound, Unavailable
 from ..files import PUBLIC, write_whole
 from . import snapshot
+from .log import described
 from .metrics import LOADING, DeploymentState, Meter, RevisionState
 from .options import Options
 from .protocol import Answer
@@ -40,7 +41,7 @@ class Live(msgspec.Struct, frozen=True, eq=False):
     answer: Answer
     meter: Meter
     header: bytes  # its name, for the response
-    names: msgspec.Raw  # its columns, packed once for the prediction log
+    described: msgspec.Raw  # its columns, packed once for the prediction log
 
 
 class Serving(msgspec.Struct, frozen=True, eq=False):
@@ -322,7 +323,7 @@ class Keeper:
             Answer(deployment, revision.name),
             self.meter(deployment, revision.name),
             revision.name.encode(),
-            msgspec.Raw(msgspec.msgpack.encode(loaded.signature.names)),
+            described(loaded.signature),
         )
 
     def meter(self, deployment: str, revision: str) -> Meter:
