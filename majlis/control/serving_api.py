@@ -145,6 +145,8 @@ LABELS_MAX = 200_000  # in one request
 class OutcomesKnown(Asked):
     """What happened, for rows of the prediction log; all that is known so far."""
 
+    model_config = Asked.model_config | example(ids=["6f1c2a9e000000000001"], labels=[1.0])
+
     ids: Annotated[list[str], Field(min_length=1, max_length=LABELS_MAX)]
     labels: Annotated[list[float], Field(min_length=1, max_length=LABELS_MAX)]
     measure: Literal["correct", "mean"] = "correct"
