@@ -25,7 +25,7 @@ FACTS = {
 
 
 def settings_in(home: Path, **overrides: object) -> Settings:
-    """Settings of a workbench in `home`: checks are quick, time fails none of them, and no gateway answers."""
+    """Settings of a workbench in `home`: checks are quick, no clock fails them, and no gateway answers."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     quick = {"CHECKS_BOOTSTRAP_RESAMPLES": 20, "CHECKS_LATENCY_P99_MS_MAX": 10_000}
