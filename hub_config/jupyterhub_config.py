@@ -10,7 +10,7 @@ from typing import Any
 
 from hub_config import roles, services
 from majlis.settings import load
-from spawner import budget, kube
+from spawner import budget, cgroups, kube
 from spawner.isolation import isolation
 from spawner.local import LocalSpawner
 
@@ -58,6 +58,8 @@ c.LocalSpawner.notebooks = project / "notebooks"
 c.LocalSpawner.profiles = settings.profiles
 c.LocalSpawner.purse = budget.purse(settings, services.decisions_origin(settings))
 c.LocalSpawner.isolated = isolation([project]).on
+c.LocalSpawner.cgroup = cgroups.tree().folder
+c.LocalSpawner.processes = bench.server_processes
 c.Spawner.server_token_scopes = roles.server_token_scopes()
 c.Spawner.cmd = [sys.executable, "-m", "jupyterhub.singleuser"]
 c.Spawner.args = ["--allow-root"] if os.getuid() == 0 and not c.LocalSpawner.isolated else []
