@@ -63,6 +63,10 @@ class LocalSpawner(LocalProcessSpawner):  # type: ignore[misc]  # jupyterhub has
         try:
             name, self.profile = profiles.choose(self.profiles, self.groups, self.user_options)
             profiles.on_this_machine(name, self.user_options)
+        except MajlisError as error:
+            profiles.forget(self)
+            raise profiles.refusal(error) from error
+        try:
             told = await self.purse.open(self)
         except MajlisError as error:
             raise profiles.refusal(error) from error
