@@ -20,6 +20,7 @@ class Target(Protocol):
     """Where releases are served."""
 
     kinds: tuple[Kind, ...]  # the rollouts it can carry out
+    sticky: bool  # whether it keeps a caller with one revision
 
     def publish(self, content: snapshot.Snapshot) -> None:
         """Serve what the snapshot says; Unavailable when that must be tried again."""
@@ -31,8 +32,13 @@ class Target(Protocol):
         """What is served and what it did, in the form of the gateway's /status; nothing when nobody tells."""
 
 
-def able(target: Target, kind: Kind) -> None:
+def able(target: Target, kind: Kind, sticky: str | None = None) -> None:
     """Return when the target can carry out such a rollout; Invalid otherwise."""
+    if sticky is not None and not target.sticky:
+        raise Invalid(
+            f"sticky is {sticky!r}, and this target draws the revision anew for each request",
+            remedy="Leave sticky out: a caller then meets both revisions. Or serve on target = local.",
+        )
     if kind not in target.kinds:
         raise Invalid(
             f"strategy is {kind.value!r}, and this target cannot do that",
@@ -44,6 +50,7 @@ class Local:
     """The gateways of this workbench; on one machine there is one."""
 
     kinds: tuple[Kind, ...] = tuple(Kind)
+    sticky = True
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
