@@ -46,6 +46,7 @@ class Workbench(Section):
     stop_timeout_seconds: Seconds = 20
     idle_seconds: Annotated[float, Field(ge=0)] = 3600
     idle_warning_seconds: Seconds = 300
+    server_processes: Count = 4096
     run_servers: Annotated[int, Field(ge=0)] = 3
     spawner: Literal["local", "kubernetes"] = "local"
 
