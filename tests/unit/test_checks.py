@@ -602,3 +602,29 @@ def test_what_a_model_refuses_is_told_in_a_sentence() -> None:
     error = MlflowException(f"Failed to enforce schema of data '{rows}' with schema 'x'. Error: n is an int.")
     assert told(error) == "MlflowException: n is an int."
     assert len(told(ValueError("too\nlong " * 400))) <= 500 and "\n" not in told(ValueError("a\nb"))
+
+
+def test_a_wide_table_is_disturbed_in_few_questions(subject: Subject) -> None:
+    """Every column still is, and a value that one of them may not have spoils no other."""
+    names = [f"x{number}" for number in range(600)]
+    rows = pd.DataFrame(np.random.default_rng(2).random((600, 600)), columns=names)
+    asked: list[int] = []
+
+    def mean(frame: pd.DataFrame) -> np.ndarray[Any, Any]:
+        asked.append(len(frame))
+        if frame.x7.isna().any():
+            raise ValueError("x7 is missing")
+        p = np.clip(frame.fillna(0.5).to_numpy().mean(1), 0, 1)
+        return np.column_stack([1 - p, p])
+
+    wide = dataclasses.replace(
+        subject,
+        rows=rows,
+        labels=np.arange(600) % 2,
+        description=described(*map(column, names)),
+        predict=mean,
+    )
+    found = EVERY["robustness"](wide)
+    assert found.verdict == "passed" and found.evidence["refused"] == ["x7 missing"]
+    assert len(found.evidence["changes"]) == 2 * 600 - 1
+    assert len(asked) < 80 and max(asked) <= 500
