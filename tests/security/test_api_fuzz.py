@@ -111,7 +111,8 @@ def test_the_document_tells_what_every_operation_does_alike(control: ControlPlan
             assert "Idempotency-Key" in names
     listings = {path for (_, path), one in operations.items() if "Link" in str(one["responses"].get("200"))}
     assert listings == {
-        "/models", "/models/{name}/versions", "/reviews", "/deployments", "/costs", "/audit",
+        "/models", "/models/{name}/versions", "/reviews", "/deployments", "/deployments/{name}/keys",
+        "/costs", "/audit",
     }  # fmt: skip
     for path in listings:
         parameters = {each["name"]: each for each in operations["get", path]["parameters"]}
@@ -123,6 +124,7 @@ def test_the_document_tells_what_every_operation_does_alike(control: ControlPlan
             "/policy/test",
             "/meters",
             "/people/{subject}/tokens/revoke",
+            "/deployments/{name}/keys/{id}/withdraw",  # a key is there or not
         )
     }
     assert conditional == {key for key in operations if key[0] != "get"} - unconditional
