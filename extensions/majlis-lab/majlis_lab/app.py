@@ -106,7 +106,7 @@ class MajlisLab(ExtensionApp):
         runs = {"runs": self.runs, "files": self.files}
         acting = runs | {"elsewhere": self.elsewhere}
         user = environ("JUPYTERHUB_USER") or getpass.getuser()
-        trained = {"tracking": self.tracking, "user": user, "limit": self.trained}
+        trained = {"tracking": self.tracking, "files": self.files, "user": user, "limit": self.trained}
         events = {"changes": self.changes, "heartbeat_seconds": self.heartbeat_seconds}
         for path, handler, arguments in [
             ("runs", RunsHandler, acting | {"history": self.history}),
