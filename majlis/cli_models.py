@@ -47,10 +47,8 @@ def models(
 @commands.command()
 def reviews(as_json: AsJson = False) -> None:
     """List the versions that wait for a decision, and for whom."""
-    from majlis.governance.delegation import awaited
-
-    rows = [row | {"waits for": awaited(row)} for row in workbench().reviews()]
-    show(rows, ["model", "version", "tier", "owner", "waits for", "due", "overdue"], as_json)
+    columns = ["model", "version", "tier", "owner", "waits_for", "due", "overdue"]
+    show(workbench().reviews(), columns, as_json)
 
 
 @commands.command()

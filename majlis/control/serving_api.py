@@ -30,6 +30,7 @@ from majlis.control.requests import (
     Plane,
     Reason,
     VersionNumber,
+    example,
     tagged,
 )
 from .traffic import traffic
@@ -46,6 +47,10 @@ Strategy = Literal["at-once", "canary", "blue-green", "a/b", "shadow"]
 class DeploymentWanted(Asked):
     """What a deployment shall serve (a release, or a version), and how the traffic gets there."""
 
+    model_config = Asked.model_config | example(
+        model="flights", version=2, strategy="canary", steps=[10, 50, 100], reason="Three people agreed."
+    )
+
     release: str | None = None
     model: str | None = None
     version: Annotated[int | None, Field(ge=1, le=2**31 - 1)] = None
@@ -57,9 +62,9 @@ class DeploymentWanted(Asked):
 
 
 @api.get("/deployments")
-def deployments(principal: Caller, control: Plane, listed: Listed) -> list[dict[str, Any]]:
-    """Every deployment, by name."""
-    found = control.deployments.list(principal, listed.page.after, listed.page.wanted)
+def deployments(principal: Caller, control: Plane, listed: Listed, search: str = "") -> list[dict[str, Any]]:
+    """Deployments by name, those whose name contains `search`."""
+    found = control.deployments.list(principal, listed.page.after, listed.page.wanted, search)
     return listed.shown(found, lambda row: row["name"])
 
 
@@ -147,6 +152,8 @@ def abort(principal: Caller, control: Plane, only: OnlyIf, name: str, because: B
 # %% ../../nbs/878_control_serving_api.ipynb #6a40918d
 class KeyWanted(Asked):
     """How long a key shall last."""
+
+    model_config = Asked.model_config | example(days=30)
 
     days: Annotated[float, Field(gt=0, le=365)]
 
