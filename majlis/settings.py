@@ -72,6 +72,8 @@ class Tracking(Section):
 
     url: Database = Field(default="sqlite:///{home}/mlflow/mlflow.sqlite", repr=False)
     artifacts: Place = "{home}/mlflow/artifacts"
+    timeout_seconds: Count = 10
+    retries: Annotated[int, Field(ge=0)] = 1
 
 
 class LakeSection(Section):

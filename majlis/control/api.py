@@ -39,6 +39,7 @@ from .requests import Caller, caller, plane
 from .service import ControlPlane
 from ..errors import MajlisError
 from ..settings import Settings, load
+from ..training.tracking import bounded
 
 # %% ../../nbs/880_control_api.ipynb #0425493a
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -200,6 +201,7 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
         settings = load(environ=environ)
+        bounded(settings)
         identity = HubIdentity.from_environment(environ)
         control = ControlPlane(settings).open()
     except MajlisError as error:

@@ -8,8 +8,9 @@ __all__ = ['evaluable', 'judged', 'limits', 'allowance', 'examine', 'Assessment'
 # %% ../../nbs/840_control_assessment.ipynb #50e4a2c3
 import contextlib
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -19,11 +20,14 @@ from .registration import Evaluation, Folders, Registration, readable
 from ..data.catalog import Catalog
 from ..data.classification import Classification
 from ..data.lake import Lake, matching
+from ..data.lineage import Lineage, Thing
 from ..errors import Invalid
 from ..governance.checks import KNOWN_METRICS, Limits
 from ..governance.policy import Policy
+from ..features.sources import parse
 from ..registry import release as releases
 from ..registry import versions
+from ..registry.artifacts import Description, Trained
 from ..registry.versions import VersionRow
 from ..settings import Settings
 from ..store import Store
@@ -148,13 +152,23 @@ class Assessment:
         """Refuse what the checks could not measure, before anything is copied."""
         evaluable(self.lake, wanted.evaluation, wanted.claimed_metrics)
 
-    def personal(self, wanted: Registration, read: Collection[str] = ()) -> list[str]:
-        """Columns classed as personal data in what the training read, said or not, and in the evaluation."""
-        catalog = Catalog(self.lake)
-        tables = {table.name for table in wanted.lineage.tables} | {name for name in read if self.known(name)}
-        found = []
-        for name in sorted(tables | {wanted.evaluation.table}):
-            asked = set(wanted.evaluation.features) if name == wanted.evaluation.table else None
+    def lineage(self, wanted: Registration, trained: Trained, model: Description) -> dict[str, Any]:
+        """What the training read, declared or not, and the personal data in it."""
+        declared = wanted.lineage
+        tables = {table.name for table in declared.tables} | {each["name"] for each in trained.tables}
+        views = {*declared.feature_views, *trained.views, *self._served_from(model)}
+        views |= self._made_from([*trained.tables, *(table.model_dump() for table in declared.tables)])
+        return declared.model_dump() | {
+            "read": trained.tables,
+            "feature_views": sorted(views),
+            "personal_columns": self.personal(wanted.evaluation, tables) + self._through(views),
+        }
+
+    def personal(self, evaluation: Evaluation, read: Collection[str]) -> list[str]:
+        """Columns classed as personal data in the tables that the training read, and in the evaluation."""
+        catalog, found = Catalog(self.lake), []
+        for name in sorted({name for name in read if self.known(name)} | {evaluation.table}):
+            asked = set(evaluation.features) if name == evaluation.table else None
             classes = catalog.entry(name).classes
             found += [
                 f"{name}.{column}"
@@ -162,6 +176,26 @@ class Assessment:
                 if kind is Classification.PII and (not asked or column in asked)
             ]
         return found
+
+    @staticmethod
+    def _served_from(model: Description) -> set[str]:
+        """The views that the model is fed from when it serves: it was trained on them."""
+        sources = parse(model.metadata)
+        return {source.view for source in sources.views} if sources else set()
+
+    def _made_from(self, tables: Iterable[Mapping[str, Any]]) -> set[str]:
+        """The views that tables were made from, as far as their pipelines recorded it."""
+        graph = Lineage(self.lake).graph()
+        before = (graph.upstream(Thing("table", each["name"], str(each["version"]))) for each in tables)
+        return {thing.name for things in before for thing in things if thing.kind == "features"}
+
+    def _through(self, views: Collection[str]) -> list[str]:
+        """Personal data that came through feature views, and the way that it came."""
+        if not views:
+            return []
+        from majlis.features.origins import personal  # loads Feast, which few registrations need
+
+        return personal(self.settings.features.repo, Catalog(self.lake), views)
 
     def known(self, name: str) -> bool:
         """Whether the lake has a table; what a run noted may be gone, or no name at all."""

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['api', 'STEPS_MAX', 'Strategy', 'DeploymentWanted', 'deployments', 'deployment', 'preview_of', 'traffic_of', 'deploy',
-           'undeploy', 'rollback', 'rollout', 'moving', 'promote', 'abort', 'KeyWanted', 'issue_key', 'issue_token',
-           'revoke_tokens', 'predictions']
+           'undeploy', 'rollback', 'rollout', 'moving', 'promote', 'abort', 'KeyWanted', 'issue_key', 'keys',
+           'withdraw_key', 'issue_token', 'revoke_tokens', 'predictions']
 
 # %% ../../nbs/878_control_serving_api.ipynb #e1f235d7
 from datetime import datetime
@@ -164,7 +164,20 @@ def issue_key(
 ) -> dict[str, Any]:
     """An API key; the only time that it is shown."""
     with only.deployment(name, shown=False):
-        return control.deployments.issue_key(principal, name, wanted.days)
+        return control.keys.issue(principal, name, wanted.days)
+
+
+@api.get("/deployments/{name}/keys")
+def keys(principal: Caller, control: Plane, listed: Listed, name: str) -> list[dict[str, Any]]:
+    """The keys of a deployment, without the keys: all for who guards it, their own for everyone else."""
+    found = control.keys.list(principal, name, listed.page.after, listed.page.wanted)
+    return listed.shown(found, lambda row: row["id"])
+
+
+@api.post("/deployments/{name}/keys/{id}/withdraw")
+def withdraw_key(principal: Caller, control: Plane, name: str, id: str, because: Because) -> dict[str, Any]:
+    """Withdraw a key; when this answers, the gateway that runs refuses it."""
+    return control.keys.withdraw(principal, name, id, because.reason)
 
 
 @api.post("/deployments/{name}/tokens", status_code=HTTPStatus.CREATED)

@@ -134,6 +134,7 @@ class VersionRow(Base):
     lineage: Mapped[dict[str, Any]]  # tables and feature views that the training read
     evaluation: Mapped[dict[str, Any]]  # what the checks measure on
     claimed: Mapped[dict[str, Any]]  # metric → what the author says
+    training: Mapped[dict[str, Any]] = mapped_column(default=dict)  # who ran it, parameters, metrics
     state: Mapped[str] = mapped_column(String(16), default=State.REGISTERED)
     stage: Mapped[str] = mapped_column(String(16), default=Stage.NONE)
     tier: Mapped[str | None] = mapped_column(String(16))
@@ -298,6 +299,9 @@ class KeyRow(Base):
     principal: Mapped[str] = mapped_column(Text())
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime]
+    withdrawn_at: Mapped[datetime | None]
+    withdrawn_by: Mapped[str] = mapped_column(Text(), default="")
+    withdraw_reason: Mapped[str] = mapped_column(Text(), default="")
 
 
 class TokenRevocationRow(Base):
@@ -391,7 +395,10 @@ def containing(name: InstrumentedAttribute[str], search: str) -> ColumnElement[b
 
 BRIEF: tuple[ExecutableOption, ...] = (  # a row of a list: the rest is loaded when it is asked for
     lazyload("*"),
-    *(defer(column) for column in (VersionRow.digests, VersionRow.signature, VersionRow.evaluation)),
+    *(
+        defer(column)
+        for column in (VersionRow.digests, VersionRow.signature, VersionRow.evaluation, VersionRow.training)
+    ),
 )
 
 
@@ -458,7 +465,17 @@ def version_record(row: VersionRow) -> dict[str, Any]:
             "run_id",
             "model_uri",
         ),
-        *("digest", "digests", "signature", "flavours", "facts", "lineage", "evaluation", "claimed"),
+        *(
+            "digest",
+            "digests",
+            "signature",
+            "flavours",
+            "facts",
+            "lineage",
+            "training",
+            "evaluation",
+            "claimed",
+        ),
         *("required", "policy", "evidence", "formats", "reason"),
     )
     current = row.releases[-1].id if row.releases else None

@@ -13,71 +13,41 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from mlflow.models import infer_signature
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import accuracy_score, mean_absolute_error, roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from majlis.client import Version, Workbench, connect
+from majlis.client import Version, Workbench
 from majlis.control.containment import Limits
 from majlis.control.evidence import Evidence, Page, executed
 from majlis.errors import Invalid, MajlisError
-from majlis.settings import Settings, load
+from majlis.settings import Settings
 from majlis.training.models import log_classifier, log_regressor, plain_columns, trusted_types
+from tests.support.embedded import FACTS, flights, logged, opened, registered, settings_in
 
-INPUTS = ["wind", "distance"]
 TOKEN = "ghp_" + "a1B2" * 9
-FACTS = {
-    "purpose": "Warn planners of flights that will probably be late.",
-    "personal_data": False,
-    "affected_people": "none",
-    "autonomy": "advises",
-}
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a process a user of its own")
 
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    environ = {"WORKBENCH_HOME": str(tmp_path_factory.mktemp("home")), "CHECKS_BOOTSTRAP_RESAMPLES": "20"}
-    return load(environ={f"MAJLIS_{name}": value for name, value in environ.items()})
+    return settings_in(tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture(scope="module")
 def wb(settings: Settings) -> Iterator[Workbench]:
-    with connect(settings, environ={}) as workbench:
+    with opened(settings) as workbench:
         yield workbench
 
 
 @pytest.fixture(scope="module")
 def rows(wb: Workbench) -> pd.DataFrame:
-    rng = np.random.default_rng(11)
-    rows = pd.DataFrame({"wind": rng.normal(10, 4, 600), "distance": rng.uniform(100, 2000, 600)})
-    rows["late"] = (rows.wind + rng.normal(0, 4, 600) > 12).astype(int)
+    rows = flights(600)
     wb.lake.write(rows, "gold.flights", mode="overwrite")
     wb.lake.write(pd.DataFrame({"email": ["amira@example.org", "omar@example.org"]}), "gold.passengers")
     return rows
-
-
-def logged(rows: pd.DataFrame, **options: Any) -> str:
-    """An honest model, in the run that is open."""
-    model = LogisticRegression(max_iter=500).fit(rows[INPUTS], rows.late)
-    info = mlflow.sklearn.log_model(
-        model,
-        name="model",
-        signature=infer_signature(rows[INPUTS], model.predict_proba(rows[INPUTS])),
-        input_example=rows[INPUTS].head(2),
-        pyfunc_predict_fn="predict_proba",
-        pip_requirements=[],
-        **({"serialization_format": "skops"} | options),
-    )
-    return str(info.model_uri)
-
-
-def registered(wb: Workbench, model_uri: str, name: str) -> Version:
-    evaluation = {"table": "gold.flights", "version": 0, "target": "late", "features": INPUTS}
-    return wb.register(model_uri, name, evaluation, FACTS).wait(120)
 
 
 def verdicts(version: Version) -> dict[str, str]:
