@@ -215,16 +215,17 @@ def security(cluster: KubernetesSection) -> Override:
 
 
 def storage(settings: Settings) -> Override:
-    """A volume of the person's own, mounted as their home, and what everybody shares."""
+    """The person's own volume as the home of every server of theirs, and what everybody shares."""
     cluster, shared = settings.kubernetes, shared_folders(settings)
     volumes = [{"name": "home", "persistentVolumeClaim": {"claimName": "{pvc_name}"}}]
     if shared:
         volumes.append({"name": "shared", "persistentVolumeClaim": {"claimName": cluster.shared_claim}})
     return {
         "storage_pvc_ensure": True,
+        "pvc_name_template": "claim-{username}",
         "storage_capacity": f"{cluster.storage_gib}Gi",
         "storage_class": cluster.storage_class or None,  # None is the cluster's default, "" would be no class
-        "storage_access_modes": ["ReadWriteOnce"],
+        "storage_access_modes": [cluster.home_access],
         "volumes": volumes,
         "volume_mounts": [{"name": "home", "mountPath": cluster.home}, *shared],
         "working_dir": cluster.home,
@@ -263,6 +264,9 @@ def server(settings: Settings) -> Override:
             "MAJLIS_WORKBENCH_HOME": str(settings.home),
             "MAJLIS_LAKE_URI": settings.lake.uri,
             "MAJLIS_FEATURES_REPO": str(settings.features.repo),
+            "MAJLIS_PROFILES": entitlement.offer(
+                settings, settings.kubernetes.home_access == "ReadWriteMany"
+            ),
             **idle.environment(settings.workbench),
         },
     }

@@ -181,7 +181,8 @@ def convert(
     if np.isfinite(difference):
         found["difference"] = difference
     if not kept:
-        return {"onnx": found | {"reason": f"the forms differ by {difference:.3g}"}}, None
+        by = f"by {difference:.3g}" if np.isfinite(difference) else "in the shape of their answers"
+        return {"onnx": found | {"reason": f"the forms differ {by}"}}, None
     Path(job.onnx).parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(made, job.onnx)
     return {"onnx": found}, converted

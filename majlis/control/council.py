@@ -167,6 +167,7 @@ class Council:
         reason: str,
     ) -> dict[str, Any]:
         """Hand the decision in one chair to another person of the same role."""
+        to = known.name if known else to  # as the hub writes it, however it was asked for
         with self.store.session() as session:
             row = versions.find(session, name, version)
             waiting(row)

@@ -44,7 +44,7 @@ from majlis.registry.versions import (
     model_name,
 )
 from ..serving import snapshot
-from ..serving.log import scan
+from ..serving.segments import scan
 from ..serving.rollout import Kind, Phase, Rollout
 from ..serving.tokens import minting_key, public_half
 from ..settings import Settings

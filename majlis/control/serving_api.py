@@ -30,6 +30,7 @@ from majlis.control.requests import (
     Plane,
     Reason,
     VersionNumber,
+    example,
     tagged,
 )
 from .traffic import traffic
@@ -45,6 +46,10 @@ Strategy = Literal["at-once", "canary", "blue-green", "a/b", "shadow"]
 
 class DeploymentWanted(Asked):
     """What a deployment shall serve (a release, or a version), and how the traffic gets there."""
+
+    model_config = Asked.model_config | example(
+        model="flights", version=2, strategy="canary", steps=[10, 50, 100], reason="Three people agreed."
+    )
 
     release: str | None = None
     model: str | None = None
@@ -147,6 +152,8 @@ def abort(principal: Caller, control: Plane, only: OnlyIf, name: str, because: B
 # %% ../../nbs/878_control_serving_api.ipynb #6a40918d
 class KeyWanted(Asked):
     """How long a key shall last."""
+
+    model_config = Asked.model_config | example(days=30)
 
     days: Annotated[float, Field(gt=0, le=365)]
 

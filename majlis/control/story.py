@@ -32,7 +32,7 @@ from ..governance.delegation import waiting_for
 from ..governance.reviews import Bound, missing
 from ..registry.artifacts import Tracking
 from ..registry.versions import DelegationRow, DeploymentRow, ReleaseRow, ReviewRow, State, VersionRow
-from ..serving.log import scan
+from ..serving.segments import scan
 from ..settings import Settings
 from ..store import Store
 

@@ -28,9 +28,10 @@ from feast.errors import FeatureViewNotFoundException
 from feast.infra.offline_stores.offline_store import RetrievalJob
 from feast.online_response import OnlineResponse
 from feast.types import from_feast_to_pyarrow_type
+from ibis.common.exceptions import IbisTypeError  # type: ignore[import-untyped]
 from sqlalchemy.engine import make_url
 
-from ..data.lake import read_here
+from ..data.lake import Rows, as_frame, read_here
 from ..errors import Invalid, MajlisError, NotFound
 from ..settings import FeaturesSection, Settings
 
@@ -188,17 +189,17 @@ class Features:
     def source(
         self,
         name: str,  # of the source; the view over it usually has the same
-        rows: pl.DataFrame,  # keys, features, event_timestamp, and created_timestamp if it is later
+        rows: Rows,  # keys, features, event_timestamp, and created_timestamp if it is later
     ) -> FileSource:
         """Keep the rows that a view reads, in place of the ones before; returns the source for the view."""
-        rows = utc(
-            rows if CREATED in rows.columns else rows.with_columns(pl.col(EVENT).alias(CREATED)), EVENT
-        )
+        known = utc(as_frame(rows), EVENT)
+        if CREATED not in known.columns:
+            known = known.with_columns(pl.col(EVENT).alias(CREATED))
         read = {"tables": sorted({table.name for table in read_here}), "views": sorted(asked_here - {name})}
         path = self.settings.repo / SOURCES / f"{name}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}.partial")
-        utc(rows, CREATED).write_parquet(partial)
+        utc(known, CREATED).write_parquet(partial)
         partial.replace(path)  # readers see the old file or the new one, never half of it
         return FileSource(
             name=name,
@@ -260,14 +261,14 @@ class Features:
 
     def training_set(
         self,
-        entities: pl.DataFrame,  # the keys of the views, event_timestamp, and whatever should come along
+        entities: Rows,  # the keys of the views, event_timestamp, and whatever should come along
         features: Sequence[Reference],  # view:feature
     ) -> pl.DataFrame:
         """The entity rows in their order, each with the values that were known at its event_timestamp.
 
         A value that came later, was created later, or is older than its view allows is null. No row is lost.
         """
-        rows = utc(entities, EVENT)
+        rows = utc(as_frame(entities), EVENT)
         asked = by_view(features)
         clash = {reference.partition(":")[2] for reference in features} & set(rows.columns)
         if clash:
@@ -282,7 +283,7 @@ class Features:
     def _with_view(self, rows: pl.DataFrame, view: str, references: list[Reference]) -> pl.DataFrame:
         keys = [*self._present(rows, view), EVENT]
         questions = rows.select(keys).drop_nulls().unique()
-        names = [reference.partition(":")[2] for reference in references]
+        names = self._known(view, references)
         answers = self._answers(questions, references).select(*keys, *names)
         complete = rows.join(answers, on=keys, how="left", maintain_order="left", validate="m:1")
         if answers.height != questions.height or complete.height != rows.height:
@@ -291,6 +292,15 @@ class Features:
                 remedy="Do not train on this: the offline store is at fault.",
             )
         return complete
+
+    def _known(self, view: str, references: list[Reference]) -> list[str]:
+        """The names of the features that are asked of a view; raises Invalid for one that it has not."""
+        names, known = _names(references), sorted(feature.name for feature in self.view(view).features)
+        if unknown := [name for name in names if name not in known]:
+            raise Invalid(
+                f"view '{view}' has no feature {unknown[0]!r}", remedy=f"It has {', '.join(known)}."
+            )
+        return names
 
     def _present(self, rows: pl.DataFrame, view: str) -> list[str]:
         keys = self.keys(view)
@@ -302,7 +312,7 @@ class Features:
         return keys
 
     def _answers(self, questions: pl.DataFrame, references: list[Reference]) -> pl.DataFrame:
-        with _quiet():
+        with _quiet(), _keys_fit():
             job = self.store.get_historical_features(
                 entity_df=questions.to_pandas(),
                 features=references,
@@ -321,6 +331,11 @@ class Features:
         Feast's own copy looks at event_timestamp alone, so replaying the past would serve corrections that
         nobody had made yet.
         """
+        if end.tzinfo is None:
+            raise Invalid(
+                f"{end} says no moment, for it has no time zone",
+                remedy="Give an aware one, such as datetime.now(UTC).",
+            )
         known = [str(view.name) for view in self.store.list_feature_views()]
         for name in views or known:
             latest = self._latest(name, end)
@@ -339,22 +354,35 @@ class Features:
 
     def online(
         self,
-        rows: Sequence[Mapping[str, Any]] | pl.DataFrame,  # the keys of every row
+        rows: Rows,  # the keys of every row, as a frame or as a list of mappings
         features: Sequence[Reference],  # view:feature
         at: datetime | None = None,  # then values that no longer counted at that moment are null
     ) -> pl.DataFrame:
         """The latest materialized values, one row for each row asked, null where nothing is known."""
-        entities = rows if isinstance(rows, pl.DataFrame) else pl.DataFrame(list(rows))
-        asked = by_view(features)
-        keys = list(dict.fromkeys(key for view in asked for key in self._present(entities, view)))
-        answer = self.store.get_online_features(
-            features=list(features), entity_rows=entities.select(keys).to_dicts()
-        ).to_dict(include_event_timestamps=True)
+        entities = as_frame(rows)
         return entities.with_columns(
-            self._column(self.view(view), name, answer, at)
-            for view, references in asked.items()
-            for name in _names(references)
+            column
+            for view, references in by_view(features).items()
+            for column in self._latest_online(entities, view, references, at)
         )
+
+    def _latest_online(
+        self, entities: pl.DataFrame, view: str, references: list[Reference], at: datetime | None
+    ) -> list[pl.Series]:
+        """The columns of one view; a row whose key is missing is not asked about, and knows nothing."""
+        names, keys = self._known(view, references), self._present(entities, view)
+        whole = entities.select(pl.all_horizontal(pl.col(keys).is_not_null())).to_series()
+        questions = entities.filter(whole).select(keys).to_dicts()
+        answer: Mapping[str, list[Any]] = dict.fromkeys((each for n in names for each in (n, f"{n}__ts")), [])
+        if questions:
+            with _keys_fit():
+                found = self.store.get_online_features(features=references, entity_rows=questions)
+            answer = found.to_dict(include_event_timestamps=True)
+        columns = (self._column(self.view(view), name, answer, at) for name in names)
+        return [
+            pl.Series(column.name, [None] * entities.height, column.dtype).scatter(whole.arg_true(), column)
+            for column in columns
+        ]
 
     def _column(
         self, view: FeatureView, name: str, answer: Mapping[str, list[Any]], at: datetime | None
@@ -386,6 +414,18 @@ _VIEWS: dict[str, pl.DataType] = {
 
 def _names(references: Sequence[Reference]) -> list[str]:
     return [reference.partition(":")[2] for reference in references]
+
+
+@contextlib.contextmanager
+def _keys_fit() -> Iterator[None]:
+    """What stores say of a key of another type than the view's, in our words."""
+    try:
+        yield
+    except (IbisTypeError, ValueError, TypeError) as error:
+        raise Invalid(
+            f"these keys are not of the type that the view has: {error}",
+            remedy="Cast them to the type of the key in the view's source.",
+        ) from error
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import polars as pl
 
 from ..errors import Invalid, NotFound, Unavailable
-from ..serving.log import scan, schema
+from ..serving.segments import scan, schema
 
 # %% ../../nbs/700_monitoring_predictions.ipynb #27ddab65
 Floats = npt.NDArray[np.float64]

@@ -45,11 +45,14 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     releases: Path
     public_key: Path
     poll_seconds: float = 0.5
+    only: tuple[str, str] | None = None  # the one deployment and revision that is served; None: all
+    only_release: Path | None = None  # folder of its release, where that has another name than the release
+    metrics_open: bool = False  # whether /metrics is told without a key
     max_body_bytes: int = 16_777_216
     request_seconds: float = 30.0
     log_flush_seconds: float = 1.0
-    log_queue_rows: int = 200_000
-    spool_bytes: int = 8_388_608  # of one file of the log's spool
+    log_queue_bytes: int = 536_870_912  # that wait for the log's segments, of this process
+    spool_bytes: int = 16_777_216  # of one file of the log's spool
     inline_seconds: float = 0.005  # a prediction expected to take longer runs in a thread and holds nobody up
     processes: int = 1  # that share the port, and so the limits of the keys
     requests_waiting: int = 1024  # requests in flight in one process; beyond them it answers 503 at once

@@ -19,6 +19,7 @@ from .. import clock
 from ..errors import MajlisError, NotFound, Unavailable
 from ..files import PUBLIC, write_whole
 from . import snapshot
+from .log import described
 from .metrics import LOADING, DeploymentState, Meter, RevisionState
 from .options import Options
 from .protocol import Answer
@@ -40,7 +41,7 @@ class Live(msgspec.Struct, frozen=True, eq=False):
     answer: Answer
     meter: Meter
     header: bytes  # its name, for the response
-    names: msgspec.Raw  # its columns, packed once for the prediction log
+    described: msgspec.Raw  # its columns, packed once for the prediction log
 
 
 class Serving(msgspec.Struct, frozen=True, eq=False):
@@ -132,7 +133,7 @@ class Keeper:
     ) -> None:
         self.options = options
         self.changed = changed
-        self.shelf = Shelf(options.releases, options.public_key, options.limits)
+        self.shelf = Shelf(options.releases, options.public_key, options.limits, options.only_release)
         self.wanted = Snapshot(serial=0, issued_at=clock.now())
         self.table = Table(self.wanted)
         self.problem = "No snapshot was loaded yet."
@@ -152,7 +153,7 @@ class Keeper:
     async def start(self) -> None:
         """Serve the published snapshot, or the last good one when that is gone or altered."""
         try:
-            self.wanted = snapshot.load(self.options.last_good, self.options.public_key)
+            self.wanted = self.mine(snapshot.load(self.options.last_good, self.options.public_key))
         except MajlisError as error:
             log.info("there is no earlier snapshot to fall back on: %s", error.message)
         self.refresh()
@@ -174,8 +175,8 @@ class Keeper:
         if look != self.file:
             self.file = look
             try:
-                self.wanted = snapshot.load(
-                    self.options.snapshot, self.options.public_key, self.wanted.serial
+                self.wanted = self.mine(
+                    snapshot.load(self.options.snapshot, self.options.public_key, self.wanted.serial)
                 )
                 self.problem = ""
                 self.remembering = asyncio.create_task(asyncio.to_thread(self.remember))
@@ -186,6 +187,10 @@ class Keeper:
             self.swap()
         if (self.missing() or self.surplus()) and (self.loading is None or self.loading.done()):
             self.loading = asyncio.create_task(self.load())
+
+    def mine(self, content: Snapshot) -> Snapshot:
+        """The part of a snapshot that this gateway serves."""
+        return snapshot.only(content, *self.options.only) if self.options.only else content
 
     async def load(self) -> None:
         """Load what the newest snapshot misses, swap each release in as it comes; then put away the rest."""
@@ -318,7 +323,7 @@ class Keeper:
             Answer(deployment, revision.name),
             self.meter(deployment, revision.name),
             revision.name.encode(),
-            msgspec.Raw(msgspec.msgpack.encode(loaded.signature.names)),
+            described(loaded.signature),
         )
 
     def meter(self, deployment: str, revision: str) -> Meter:

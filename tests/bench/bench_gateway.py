@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import httpx
 import numpy as np
 import psutil
 
@@ -35,11 +36,15 @@ def main(soak_seconds: float = SOAK_SECONDS) -> None:
     with tempfile.TemporaryDirectory() as home, majlis(trained(), Path(home)) as server:
         folder = Path(home)
         print(f"start to first answer: {server.start_seconds:.2f} s")
-        full = json_load(server, folder, rows=1)
-        say("1 row, full load", full)
-        say(f"1 row, {PACED:,}/s", json_load(server, folder, rows=1, rate=PACED))
-        say("100 rows, JSON", json_load(server, folder, rows=100))
-        say("100 rows, binary", binary_load(server, folder, rows=100))
+        with logged(server):
+            full = json_load(server, folder, rows=1)
+            say("1 row, full load", full)
+        with logged(server):
+            say(f"1 row, {PACED:,}/s", json_load(server, folder, rows=1, rate=PACED))
+        with logged(server):
+            say("100 rows, JSON", json_load(server, folder, rows=100))
+        with logged(server):
+            say("100 rows, binary", binary_load(server, folder, rows=100))
         soak(server, folder, full.per_second / 2, soak_seconds)
     large_artifact()
 
@@ -51,6 +56,27 @@ def say(what: str, told: Load) -> None:
         f"{told.cpu_us:.0f} µs CPU each, {told.failed} of {told.requests:,} failed",
         flush=True,
     )
+
+
+@contextmanager
+def logged(server: Server) -> Iterator[None]:
+    """Say what the prediction log did with the rows of a load, and what its writer took for them."""
+    before, cpu = log_rows(server), sum(server.process.cpu_times()[:2])
+    yield
+    used = sum(server.process.cpu_times()[:2]) - cpu  # of the supervisor alone, which writes the log
+    written, lost = (after - earlier for after, earlier in zip(log_rows(server), before, strict=True))
+    print(
+        f"    log: {written + lost:,} rows offered, {written:,} written, {lost:,} dropped; "
+        f"the writer took {used:.1f} s of CPU, {used / max(written, 1) * 1e6:.2f} µs a row",
+        flush=True,
+    )
+
+
+def log_rows(server: Server) -> tuple[int, int]:
+    """Rows that the log took and dropped so far."""
+    address = server.url.partition("/v2/")[0]
+    told = httpx.get(f"{address}/status", timeout=30).json()["log"]
+    return told["written"], told["lost"]
 
 
 def json_load(server: Server, folder: Path, rows: int, rate: float | None = None) -> Load:

@@ -14,10 +14,10 @@ from typing import Any
 
 import httpx
 import psutil
-import pyarrow.parquet as pq
 import pytest
 
 from majlis.registry.release import ONNX, SIGNATURE, STATEMENT
+from majlis.serving.segments import scan
 from majlis.serving.snapshot import LOCATION
 from tests.service.gateways import World, linear, wait_until
 
@@ -52,7 +52,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 def rows(world: World, deployment: str = "adder") -> list[dict[str, Any]]:
     """The prediction log."""
     folder = world.home / "predictions" / deployment
-    return pq.read_table(folder).to_pylist() if any(folder.rglob("*.parquet")) else []
+    segments = sorted(folder.rglob("[!.]*.parquet"))
+    return scan(segments).collect().to_dicts() if segments else []
 
 
 def children(process: Any) -> list[psutil.Process]:
@@ -476,7 +477,7 @@ def test_sampling(world: World) -> None:
 
 
 def test_a_full_log_drops_and_counts(world: World) -> None:
-    world.settings |= {"log_queue_rows": 10, "log_flush_seconds": 0.2}
+    world.settings |= {"log_queue_bytes": 1000, "log_flush_seconds": 0.2}
     world.deploy(double_1=1)
     with world.gateway() as gateway:
         world.synced()

@@ -95,7 +95,7 @@ class Fleet:
 
     def logged(self) -> list[dict[str, Any]]:
         """The prediction log, with what was fetched."""
-        from majlis.serving.log import scan
+        from majlis.serving.segments import scan
 
         segments = sorted((self.world.home / "predictions" / "adder").rglob("[!.]*.parquet"))
         return scan(segments).sort("at").collect().to_dicts() if segments else []

@@ -38,6 +38,9 @@ SERVICES = {  # the Services that the chart's values and our manifests name, and
     "majlis-control:8082": f"{CONTROL_ADDRESS}:8082",
     "mlflow:8083": f"{TRACKING_ADDRESS}:8083",
     "majlis-gateway.majlis-serving": GATEWAY_ADDRESS,
+    "majlis-gateway-peers.majlis-serving": ",".join(
+        address_of(PLACES["majlis-gateway"] + n) for n in range(4)
+    ),
 }
 MISSING_IMAGE = "registry.example.org/majlis/gone:1"
 START_SECONDS, STOP_SECONDS, POLL_SECONDS = 90.0, 30.0, 0.1
@@ -132,6 +135,21 @@ class Cluster:
             assert pod["status"]["phase"] in ("Pending", "Running"), log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(POLL_SECONDS)
+
+    def exists(self, name: str, namespace: str = NAMESPACE) -> bool:
+        """Is there such a pod?"""
+        return any(each["metadata"]["name"] == name for each in self.things("pods", namespace))
+
+    def endpoints(self, namespace: str) -> list[str]:
+        """Addresses of the pods that a Service leads to: the ready ones that do not go."""
+        return [
+            pod["status"]["podIP"]
+            for pod in self.things("pods", namespace)
+            if not pod["metadata"].get("deletionTimestamp")
+            and any(
+                each["type"] == "Ready" and each["status"] == "True" for each in pod["status"]["conditions"]
+            )
+        ]
 
     def is_ready(self, name: str, namespace: str = NAMESPACE) -> bool:
         """Is a pod ready?"""
@@ -267,11 +285,24 @@ class KubeHub:
         key = self.folder / "signing.pem"
         release.keypair(key, self.folder / "signing.pub")
         self.cluster.create("secrets", secret("majlis-signing", {"signing.pem": key.read_text()}))
+        for name, number in self.workloads:
+            self.cluster.run(MANIFESTS["Deployment"][name], number)
+        for name, number in self.workloads:
+            self.cluster.wait(f"{name}-{number}", MANIFESTS["Deployment"][name]["metadata"]["namespace"])
+
+    @property
+    def workloads(self) -> list[tuple[str, int]]:
+        """The pods of our Deployments that are started: as many as replicas or the autoscaler say."""
+        least = {
+            name: scaler["spec"]["minReplicas"]
+            for name, scaler in MANIFESTS["HorizontalPodAutoscaler"].items()
+        }
         started = list(PLACES) if self.databases else ["majlis-control"]
-        for name in started:
-            self.cluster.run(MANIFESTS["Deployment"][name])
-        for name in started:
-            self.cluster.wait(f"{name}-0", MANIFESTS["Deployment"][name]["metadata"]["namespace"])
+        return [
+            (name, number)
+            for name in started
+            for number in range(least.get(name) or MANIFESTS["Deployment"][name]["spec"]["replicas"])
+        ]
 
     def stop(self) -> None:
         """Stop the hub, with its proxy, and the cluster."""

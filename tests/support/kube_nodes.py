@@ -373,7 +373,10 @@ class Nodes:
         """Ask a pod's process to end, make it end, and let the pod go."""
         if running := self.running.pop(pod["metadata"]["uid"], None):
             self.store.event(pod, "Killing", "Stopping container")
-            await stop(running.process, pod["metadata"]["deletionGracePeriodSeconds"])
+            (container,) = pod["spec"]["containers"]
+            first = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+            await asyncio.sleep(first)
+            await stop(running.process, pod["metadata"]["deletionGracePeriodSeconds"] - first)
         self.store.delete("pods", pod["metadata"]["name"], grace_seconds=0)
 
     async def close(self) -> None:

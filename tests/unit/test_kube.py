@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -138,6 +139,9 @@ def test_the_home_is_the_persons_own_volume() -> None:
     assert volume["persistentVolumeClaim"]["claimName"] == spawner.pvc_name
     mount, *_ = container(pod)["volumeMounts"]
     assert mount == {"name": volume["name"], "mountPath": SETTINGS.kubernetes.home}
+    assert spawner.pvc_name == spawner._expand_user_properties("claim-{user_server}"), (
+        "homes keep their names"
+    )
     claim = asyncio.run(plain(spawner.get_pvc_manifest()))
     kubernetes_validate.validate(claim, CLUSTER, strict=True)
     assert claim["spec"]["resources"]["requests"]["storage"] == "10Gi"
@@ -169,6 +173,20 @@ def test_what_is_kept_elsewhere_is_not_mounted(overrides: dict[str, str], mounte
     volumes = {each["name"] for each in kube.storage(settings)["volumes"]}
     assert volumes == {"home", *(["shared"] if mounted else [])}
     assert kube.server(settings)["environment"]["MAJLIS_LAKE_URI"] == settings.lake.uri
+
+
+@pytest.mark.parametrize(("access", "offered"), [("ReadWriteOnce", []), ("ReadWriteMany", ["cpu-small"])])
+def test_runs_on_other_profiles_are_offered_where_their_server_finds_the_home(
+    access: str, offered: list[str]
+) -> None:
+    cluster = SETTINGS.kubernetes.model_copy(update={"home_access": access})
+    spawner = spawner_for("owner", settings=SETTINGS.model_copy(update={"kubernetes": cluster}))
+    pod = asyncio.run(chosen(spawner, {}))
+    told = {each["name"]: each.get("value") for each in container(pod)["env"]}["MAJLIS_PROFILES"]
+    assert [profile["name"] for profile in json.loads(told)] == offered
+    claim = asyncio.run(plain(spawner.get_pvc_manifest()))
+    assert claim["spec"]["accessModes"] == [access]
+    assert "server" not in spawner.pvc_name_template, "one home for all servers"
 
 
 def test_nothing_of_an_earlier_start_is_left() -> None:
