@@ -213,9 +213,12 @@ def keys(principal: Caller, control: Plane, listed: Listed, name: str) -> list[d
 
 
 @api.post("/deployments/{name}/keys/{id}/withdraw")
-def withdraw_key(principal: Caller, control: Plane, name: str, id: str, because: Because) -> dict[str, Any]:
-    """Withdraw a key; when this answers, the gateway that runs refuses it."""
-    return control.keys.withdraw(principal, name, id, because.reason)
+def withdraw_key(
+    principal: Caller, control: Plane, only: OnlyIf, name: str, id: str, because: Because
+) -> dict[str, Any]:
+    """Withdraw a key; when this answers, the gateway that runs refuses it. `If-Match`: the deployment's."""
+    with only.deployment(name, shown=False):
+        return control.keys.withdraw(principal, name, id, because.reason)
 
 
 @api.post("/deployments/{name}/tokens", status_code=HTTPStatus.CREATED)
