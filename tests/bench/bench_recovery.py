@@ -1,9 +1,9 @@
 """kill -9 of each process of the gateway under load: who fails, and how long until all are answered again.
 
-Run as `python -m tests.bench.bench_recovery`, or `make bench-recovery`. Callers ask one deployment each again and
-again, over connections that stay open; one process is killed. An answer that is no 200, or a connection
-that breaks, is a failure. The time of recovery ends with the last failure, or is what the slowest answer took
-if that is longer. The control plane, MLflow and the hub do not run at all.
+Run as `python -m tests.bench.bench_recovery`, or `make bench-recovery`. Callers ask one deployment each, over
+and over, on connections that stay open; one process is killed. An answer that is no 200, or a connection that
+breaks, is a failure. The time of recovery ends with the last failure, or is what the slowest answer took if
+that is longer. The control plane, MLflow and the hub do not run at all.
 """
 
 import tempfile
