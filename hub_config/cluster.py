@@ -21,6 +21,8 @@ def configure(c: Any, settings: Settings, environ: Mapping[str, str] = os.enviro
     decisions = decisions_origin(environ)
     kube.configure(c, settings, control_plane(c))
     c.Spawner.server_token_scopes = roles.server_token_scopes()
+    c.JupyterHub.allow_named_servers = settings.workbench.run_servers > 0
+    c.JupyterHub.named_server_limit_per_user = settings.workbench.run_servers
     c.JupyterHub.custom_scopes = roles.custom_scopes()
     c.JupyterHub.load_groups = roles.groups(demo_accounts=False)
     c.JupyterHub.load_roles.extend([*(roles.role_of(role) for role in Role), *service_roles(c)])

@@ -10,7 +10,7 @@ from typing import Any
 
 from hub_config import roles, services
 from majlis.settings import load
-from spawner import budget, kube
+from spawner import budget, kube, profiles
 from spawner.isolation import isolation
 from spawner.local import LocalSpawner
 
@@ -59,6 +59,8 @@ c.LocalSpawner.profiles = settings.profiles
 c.LocalSpawner.purse = budget.purse(settings, services.decisions_origin(settings))
 c.LocalSpawner.isolated = isolation([project]).on
 c.Spawner.server_token_scopes = roles.server_token_scopes()
+c.JupyterHub.allow_named_servers = bench.run_servers > 0  # each carries out one run
+c.JupyterHub.named_server_limit_per_user = bench.run_servers
 c.Spawner.cmd = [sys.executable, "-m", "jupyterhub.singleuser"]
 c.Spawner.args = ["--allow-root"] if os.getuid() == 0 and not c.LocalSpawner.isolated else []
 c.Spawner.default_url = "/lab"
@@ -66,6 +68,7 @@ c.Spawner.http_timeout = c.Spawner.start_timeout = int(bench.start_timeout_secon
 c.Spawner.env_keep = ["LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"]
 c.Spawner.environment = services.kernel_environment(settings, os.environ) | {
     "MLFLOW_TRACKING_TOKEN": lambda spawner: spawner.api_token,
+    "MAJLIS_PROFILES": profiles.offer(settings),
 }
 if bench.spawner == "kubernetes":
     kube.configure(c, settings, services.decisions_origin(settings))

@@ -68,8 +68,12 @@ def service_roles(demo_accounts: bool) -> list[dict[str, Any]]:
 
 
 def server_token_scopes() -> list[str]:
-    """What a notebook server's token, and so every kernel, can carry at most. Deciding is not among it."""
-    own = ["users:activity!user", "access:servers!server", "read:users:name!user", "read:users:groups!user"]
+    """What a notebook server's token, and so every kernel, can carry at most. Deciding is not among it.
+
+    It may start and stop its person's own servers, which runs on other profiles need, and enter only itself.
+    """
+    own = ["users:activity!user", "access:servers!server", "servers!user"]
+    own += ["read:users:name!user", "read:users:groups!user"]
     return [*own, access_to(CONTROL), access_to(TRACKING), *sorted(KERNEL_SCOPES)]
 
 

@@ -247,6 +247,17 @@ class Workbench:
             ]
         return self._keys[deployment]
 
+    def keys(self, deployment: str) -> Rows:
+        """The API keys of a deployment, without the keys themselves."""
+        columns = ["id", "principal", "state", "created_at", "expires_at", "withdrawn_by", "withdraw_reason"]
+        return Rows(self.api.listing(f"/deployments/{deployment}/keys"), columns)
+
+    def withdraw_key(self, deployment: str, id: str, reason: str) -> dict[str, Any]:
+        """Withdraw an API key: the gateway refuses it from now on."""
+        gone = self.api("POST", f"/deployments/{deployment}/keys/{id}/withdraw", json={"reason": reason})
+        self._keys.pop(deployment, None)  # it may be the one that this session holds
+        return dict(gone)
+
     @cached_property
     def _gateway(self) -> httpx.Client:
         return httpx.Client(timeout=self.settings.gateway.request_timeout_seconds)

@@ -46,6 +46,7 @@ class Workbench(Section):
     stop_timeout_seconds: Seconds = 20
     idle_seconds: Annotated[float, Field(ge=0)] = 3600
     idle_warning_seconds: Seconds = 300
+    run_servers: Annotated[int, Field(ge=0)] = 3
     spawner: Literal["local", "kubernetes"] = "local"
 
     @model_validator(mode="after")
@@ -71,6 +72,8 @@ class Tracking(Section):
 
     url: Database = Field(default="sqlite:///{home}/mlflow/mlflow.sqlite", repr=False)
     artifacts: Place = "{home}/mlflow/artifacts"
+    timeout_seconds: Count = 10
+    retries: Annotated[int, Field(ge=0)] = 1
 
 
 class LakeSection(Section):
@@ -113,9 +116,15 @@ class GatewaySection(Section):
     max_body_bytes: Count = 16_777_216
     request_timeout_seconds: Seconds = 30
     drain_seconds: Seconds = 10
+    state: Path = Path("{home}/gateway")
+    peers: Words = ()
     predictions: Path = Path("{home}/predictions")
     environments: Path = Path("{home}/environments")
+    snapshot: Path = Path("{home}/gateway/snapshot.json")
     snapshot_poll_seconds: Seconds = 0.5
+    only: str = Field(default="", pattern=r"^([a-z][a-z0-9_-]{0,62}/[a-z0-9_-]+)?$")
+    only_release: str = Field(default="", pattern="^(/.+)?$")
+    metrics_open: bool = False
     feature_budget_seconds: Seconds = 0.05
     feature_policy: FeaturePolicy = "refuse"
     feature_policies: FeaturePolicies = Field(default_factory=dict)
@@ -146,6 +155,9 @@ class ServingSection(Section):
     kserve_namespace: str = Field(default="majlis-models", pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
     kserve_storage_uri: str = Field(default="s3://majlis-releases", pattern=r"^[a-z0-9]+://\S+[^/\s]$")
     kserve_runtime: str = "majlis-gateway"
+    kserve_service_account: str = "majlis-models"
+    kserve_gateway: str = Field(default="kserve/kserve-ingress-gateway", pattern=r"^[a-z0-9-]+/[a-z0-9-]+$")
+    kserve_url: str = Field(default="https://models.example.org", pattern=r"^https?://[a-z0-9.-]+$")
     kserve_replicas_min: Annotated[int, Field(ge=0)] = 1
     kserve_timeout_seconds: Seconds = 5
     kserve_prometheus_url: str = Field(default="http://prometheus:9090", pattern=r"^https?://\S+[^/\s]$")
@@ -208,6 +220,7 @@ class ApiSection(Section):
 
     page_rows: Count = 100
     page_rows_max: Count = 1000
+    body_bytes_max: Count = 4_194_304
 
 
 class PolicySection(Section):
@@ -262,6 +275,8 @@ class KubernetesSection(Section):
     home: str = Field(default="/home/jovyan", pattern="^/[^{}]+$")
     storage_gib: Count = 10
     storage_class: str = ""
+    shared_claim: str = Field(default="majlis", pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$")
+    home_access: Literal["ReadWriteOnce", "ReadWriteMany"] = "ReadWriteOnce"
     user_id: Count = 1000
     group_id: Count = 100
     spot_label: Pairs = Field(default_factory=lambda: {"majlis/capacity": "spot"})
@@ -352,7 +367,7 @@ class Settings(BaseModel):
     @property
     def snapshot(self) -> Path:
         """The signed list of what the gateway serves; the control plane writes it, the gateway reads it."""
-        return self.home / "gateway" / "snapshot.json"
+        return self.gateway.snapshot
 
     @model_validator(mode="after")
     def distinct_ports(self) -> "Settings":

@@ -6,6 +6,7 @@ decided in `spawner.profiles`, for pods as for processes.
 
 from collections.abc import Callable, Collection, Mapping
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 from majlis.errors import Invalid, MajlisError
@@ -190,7 +191,7 @@ def terms(cluster: KubernetesSection, operator: str) -> dict[str, Any]:
 
 def base(settings: Settings) -> Override:
     """What every server's pod has, whatever its profile: it meets the pod-security level `restricted`."""
-    return {**security(settings.kubernetes), **storage(settings.kubernetes), **server(settings)}
+    return {**security(settings.kubernetes), **storage(settings), **server(settings)}
 
 
 def security(cluster: KubernetesSection) -> Override:
@@ -213,18 +214,34 @@ def security(cluster: KubernetesSection) -> Override:
     }
 
 
-def storage(cluster: KubernetesSection) -> Override:
-    """A volume of the person's own, mounted as their home."""
-    volume = {"name": "home", "persistentVolumeClaim": {"claimName": "{pvc_name}"}}
+def storage(settings: Settings) -> Override:
+    """The person's own volume as the home of every server of theirs, and what everybody shares."""
+    cluster, shared = settings.kubernetes, shared_folders(settings)
+    volumes = [{"name": "home", "persistentVolumeClaim": {"claimName": "{pvc_name}"}}]
+    if shared:
+        volumes.append({"name": "shared", "persistentVolumeClaim": {"claimName": cluster.shared_claim}})
     return {
         "storage_pvc_ensure": True,
+        "pvc_name_template": "claim-{username}",
         "storage_capacity": f"{cluster.storage_gib}Gi",
         "storage_class": cluster.storage_class or None,  # None is the cluster's default, "" would be no class
-        "storage_access_modes": ["ReadWriteOnce"],
-        "volumes": [volume],
-        "volume_mounts": [{"name": "home", "mountPath": cluster.home}],
+        "storage_access_modes": [cluster.home_access],
+        "volumes": volumes,
+        "volume_mounts": [{"name": "home", "mountPath": cluster.home}, *shared],
         "working_dir": cluster.home,
     }
+
+
+def shared_folders(settings: Settings) -> list[dict[str, str]]:
+    """Where the lake and the features are mounted: where the workbench has them, if that is in its home."""
+    if not settings.kubernetes.shared_claim:
+        return []
+    places = [place for place in (settings.lake.uri, str(settings.features.repo)) if "://" not in place]
+    return [
+        {"name": "shared", "mountPath": place, "subPath": str(Path(place).relative_to(settings.home))}
+        for place in places
+        if Path(place).is_relative_to(settings.home)
+    ]
 
 
 def server(settings: Settings) -> Override:
@@ -244,6 +261,12 @@ def server(settings: Settings) -> Override:
             "MLFLOW_TRACKING_URI": f"{hub}/mlflow",
             "MLFLOW_TRACKING_TOKEN": lambda spawner: spawner.api_token,
             "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MAJLIS_WORKBENCH_HOME": str(settings.home),
+            "MAJLIS_LAKE_URI": settings.lake.uri,
+            "MAJLIS_FEATURES_REPO": str(settings.features.repo),
+            "MAJLIS_PROFILES": entitlement.offer(
+                settings, settings.kubernetes.home_access == "ReadWriteMany"
+            ),
             **idle.environment(settings.workbench),
         },
     }

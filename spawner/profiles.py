@@ -1,13 +1,14 @@
 """Who may start which profile. Every spawner asks here at every start; pure: settings and groups in."""
 
-from collections.abc import Collection, Mapping
+import json
+from collections.abc import Callable, Collection, Mapping
 from html import escape
 from typing import Any
 
 from tornado import web
 
 from majlis.errors import Forbidden, Invalid, MajlisError
-from majlis.settings import Profile
+from majlis.settings import Profile, Settings
 
 OPTION = "profile"  # the spawn form's field, and the key in the options of a start through the API
 CAPACITY, IMAGE = "capacity", "image"  # the options that a profile can have on Kubernetes
@@ -68,6 +69,25 @@ def size(profile: Profile) -> str:
     """What a profile offers, in a few words."""
     parts = [f"{profile.cpu_limit:g} cores", f"{profile.memory_limit_gib:g} GiB"]
     return ", ".join([*parts, *([f"{profile.gpu} GPU"] if profile.gpu else [])])
+
+
+def offer(
+    settings: Settings,
+    shared: bool = True,  # whether servers on different machines can have the same home
+) -> Callable[[Any], str]:
+    """What a server is told of the profiles that its person's runs may have, as JSON; starts check again."""
+    offered = settings.profiles if shared and settings.workbench.run_servers else {}
+
+    def told(spawner: Any) -> str:
+        groups = [str(group.name) for group in spawner.user.groups]
+        return json.dumps(
+            [
+                {"name": name, "title": one.title, "size": size(one), "description": one.description}
+                for name, one in entitled(offered, groups).items()
+            ]
+        )
+
+    return told
 
 
 def form(profiles: Mapping[str, Profile]) -> str:

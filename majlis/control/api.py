@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['WRITES', 'Next', 'log', 'REMIND_SECONDS', 'whole', 'once', 'conditional', 'remind', 'whoami', 'health_summary',
-           'create_app', 'embedded_app', 'main']
+           'create_app', 'embedded_app', 'main', 'serve']
 
 # %% ../../nbs/880_control_api.ipynb #91abf102
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import sys
@@ -27,16 +28,18 @@ from starlette.responses import StreamingResponse
 from .. import __version__
 from ..access import local_principal
 from . import health, models_api, records_api, serving_api
+from .bodies import Bounded
 from .conditions import fresh, tag
 from .idempotency import HEADER, fingerprint
-from .identity import HubIdentity, Identity, LocalIdentity
+from .identity import HubIdentity, Identity, LocalIdentity, wants_page
 from .openapi import document
 from .pages import Pages
-from .problems import PROBLEM, http_error, invalid, problem, refused
+from .problems import PROBLEM, crashed, http_error, invalid, problem, refused
 from .requests import Caller, caller, plane
 from .service import ControlPlane
 from ..errors import MajlisError
 from ..settings import Settings, load
+from ..training.tracking import bounded
 
 # %% ../../nbs/880_control_api.ipynb #0425493a
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -64,8 +67,12 @@ async def once(request: Request, call_next: Next) -> Response:
         again = {"Idempotency-Replayed": "true"}
         kind = "application/json" if known.status < HTTPStatus.BAD_REQUEST else PROBLEM
         return Response(known.body, known.status, again, kind)
-    response = await call_next(request)
-    content = await whole(response)
+    try:
+        response = await call_next(request)
+        content = await whole(response)
+    except Exception:
+        await run_in_threadpool(answers.finish, who, key, HTTPStatus.INTERNAL_SERVER_ERROR, b"")
+        raise
     shows = request.url.path.endswith(("/keys", "/tokens"))
     secret = shows and response.status_code < HTTPStatus.BAD_REQUEST
     await run_in_threadpool(answers.finish, who, key, response.status_code, content, secret)
@@ -143,9 +150,10 @@ def create_app(
         title="Majlis",
         version=__version__,
         lifespan=life,
-        docs_url=f"{prefix}docs",
+        docs_url=None,  # a page of scripts from elsewhere; ours is among the pages
         openapi_url=f"{prefix}openapi.json",
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,  # what a generated client calls it
     )
     app.state.control, app.state.identity = control, identity
     look = partial(health.check, control.settings, answering="control plane")
@@ -156,13 +164,28 @@ def create_app(
     for room in (models_api, serving_api, records_api):
         app.include_router(room.api, prefix=base)
     app.openapi = document(app, control.settings.api, base)  # type: ignore[method-assign]
-    app.add_api_route(f"{prefix}health", health_summary, methods=["GET"])
-    Pages(control, identity, prefix, decisions).install(app)
+    app.add_api_route(f"{prefix}health", health_summary, methods=["GET"], name="service_health")
+    pages = Pages(control, identity, prefix, decisions)
+    pages.install(app)
+
+    async def stray(request: Request, error: Exception) -> Response:
+        lost = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)  # a form's address, opened again
+        if (
+            isinstance(error, HTTPException)
+            and error.status_code in lost
+            and wants_page(request)
+            and not request.url.path.startswith(base)
+        ):
+            return await pages.stray(request)
+        return await http_error(request, error)
+
     app.middleware("http")(once)
     app.middleware("http")(partial(conditional, base))
+    app.add_middleware(Bounded, bytes_max=control.settings.api.body_bytes_max)
     app.add_exception_handler(MajlisError, refused)
     app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(HTTPException, http_error)
+    app.add_exception_handler(HTTPException, stray)
+    app.add_exception_handler(Exception, crashed)
     if isinstance(identity, HubIdentity):
         identity.install(app)
     return app
@@ -178,6 +201,7 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
         settings = load(environ=environ)
+        bounded(settings)
         identity = HubIdentity.from_environment(environ)
         control = ControlPlane(settings).open()
     except MajlisError as error:
@@ -186,9 +210,19 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
     prefix = environ["JUPYTERHUB_SERVICE_PREFIX"]
     origin = environ.get("MAJLIS_DECISIONS_ORIGIN", "").rstrip("/")
     app = create_app(control, identity, prefix, decisions=origin and f"{origin}{prefix}")
-    bench = settings.workbench
-    uvicorn.run(app, host=bench.host, port=bench.control_port, access_log=False, log_config=None)
+    serve(app, settings.workbench.host, settings.workbench.control_port)
     return 0
+
+
+def serve(app: FastAPI, host: str, port: int) -> None:
+    """Answer requests until told to stop.
+
+    What starting has made, most of it MLflow's, stays until the end: the garbage collector need not walk it
+    again, for a quarter of a second, while a request waits.
+    """
+    gc.collect()
+    gc.freeze()
+    uvicorn.run(app, host=host, port=port, access_log=False, log_config=None)
 
 # %% ../../nbs/880_control_api.ipynb #66ceaa82
 if __name__ == "__main__":

@@ -121,7 +121,7 @@ def deployment(name: str, settings: Settings) -> Kept:
 
     def kept(session: Session, lock: bool) -> dict[str, Any] | None:
         row = one(session, select(DeploymentRow).where(DeploymentRow.name == name), lock)
-        return row and deployments.record(session, row, settings, {})
+        return row and deployments.record(row, settings, {})
 
     return kept
 

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['HEADER', 'MESSAGE_BYTES_MAX', 'CLONE_NEWNS', 'CLONE_NEWIPC', 'CLONE_NEWUSER', 'CLONE_NEWPID', 'CLONE_NEWNET',
-           'MS_REC', 'MS_PRIVATE', 'PR_SET_PDEATHSIG', 'PR_SET_NO_NEW_PRIVS', 'KEPT', 'Limits', 'Contained', 'send',
-           'rows_bytes', 'rows_of', 'array_bytes', 'array_of', 'linux', 'isolate', 'hide', 'become_first', 'limit',
-           'Served', 'serve', 'ModelProcess']
+           'MS_REC', 'MS_PRIVATE', 'PR_SET_PDEATHSIG', 'PR_SET_NO_NEW_PRIVS', 'REASON_LETTERS', 'KEPT', 'Limits',
+           'Contained', 'send', 'rows_bytes', 'rows_of', 'array_bytes', 'array_of', 'linux', 'isolate', 'hide',
+           'become_first', 'limit', 'told', 'plain', 'Served', 'serve', 'ModelProcess']
 
 # %% ../../nbs/830_control_containment.ipynb #ad23921b
 import ctypes
@@ -174,6 +174,21 @@ def limit(limits: Limits, own_user: bool) -> None:
         resource.setrlimit(resource.RLIMIT_NPROC, (limits.processes, limits.processes))
 
 # %% ../../nbs/830_control_containment.ipynb #5ad5ceaa
+REASON_LETTERS = 500  # of what went wrong; whoever reads a verdict wants a sentence
+
+
+def told(error: Exception) -> str:
+    """What went wrong, in one line; MLflow says it after all the rows that it quotes."""
+    said = " ".join(str(error).rpartition(". Error: ")[2].split())
+    return f"{type(error).__name__}: {said}"[:REASON_LETTERS]
+
+
+def plain(answers: NDArray[Any]) -> NDArray[Any]:
+    """Answers that are words as an array of words, which holds no objects."""
+    words = answers.dtype == object and all(isinstance(each, str) for each in answers.ravel())
+    return answers.astype(str) if words else answers
+
+
 class Served:
     """The model inside its process."""
 
@@ -194,7 +209,7 @@ class Served:
 
     def predict(self, form: str, payload: bytes) -> bytes:
         """Answer rows."""
-        return array_bytes(np.asarray(self.models[form](rows_of(payload))))
+        return array_bytes(plain(np.asarray(self.models[form](rows_of(payload)))))
 
     def convert(self, folder: str, target: str) -> bytes:
         """Write the model as ONNX."""
@@ -222,7 +237,7 @@ def serve() -> None:
         try:
             answer = getattr(served, header["do"])(**arguments)
         except Exception as error:
-            send(answers, {"ok": False, "reason": f"{type(error).__name__}: {error}"[:2000]})
+            send(answers, {"ok": False, "reason": told(error)})
         else:
             send(answers, {"ok": True}, answer)
 

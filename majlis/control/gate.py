@@ -45,7 +45,11 @@ STOPPING = ("failed", "error")  # verdicts that stop a version; one that was ski
 
 def faults(checks: Sequence[CheckRow], undocumented: str) -> list[str]:
     """Everything that speaks against a version; nothing when it may go on."""
-    bad = [f"{check.name}: {check.reason}" for check in checks if check.verdict in STOPPING]
+    said: dict[str, list[str]] = {}
+    for check in checks:
+        if check.verdict in STOPPING:
+            said.setdefault(check.reason, []).append(check.name)
+    bad = [f"{', '.join(names)}: {reason}" for reason, names in said.items()]
     return [*bad, undocumented] if undocumented else bad
 
 # %% ../../nbs/861_control_gate.ipynb #a7871bcb

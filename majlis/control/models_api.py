@@ -30,10 +30,11 @@ from majlis.control.requests import (
     Plane,
     Reason,
     VersionNumber,
+    example,
     tagged,
 )
 from ..errors import Invalid, SettingsError
-from ..governance.reviews import SHOWN
+from ..governance.reviews import CHAIRS, SHOWN, Decision
 
 # %% ../../nbs/877_control_models_api.ipynb #f7710c25
 api = APIRouter(tags=["models"])
@@ -108,13 +109,18 @@ class Ruling(Asked):
 
     model_config = Asked.model_config | ConfigDict(
         json_schema_extra={
-            "required": ["decision", "reason", "as", *SHOWN]
-        }  # the council says what is missing
+            "required": ["decision", "reason", "as", *SHOWN],  # the council says what is missing
+            "examples": [
+                dict[str, Any](decision="approve", reason="The purpose is stated; the data may be used.")
+                | {"as": "comply"}
+                | dict.fromkeys(SHOWN, "0" * 64)
+            ],
+        }
     )
 
-    decision: str
+    decision: Annotated[str, Field(json_schema_extra={"enum": [each.value for each in Decision]})]
     reason: Reason
-    chair: str = Field(alias="as")
+    chair: Annotated[str, Field(alias="as", json_schema_extra={"enum": list(CHAIRS)})]
     digest: str = Field("", description="Of the bytes that were checked: `digest` of the version.")
     evidence: str = Field("", description="Of the review notebook: `evidence` of the version.")
     policy: str = Field("", description="Of the policy: `policy` of the version.")
@@ -123,7 +129,9 @@ class Ruling(Asked):
 class Handover(Asked):
     """A decision that is handed to another person."""
 
-    chair: str = Field(alias="as")
+    model_config = Asked.model_config | example(as_="comply", to="dora", reason="On leave until May.")
+
+    chair: Annotated[str, Field(alias="as", json_schema_extra={"enum": list(CHAIRS)})]
     to: Name  # as they log in
     reason: Reason
 
@@ -178,14 +186,16 @@ def withdraw(
 
 
 @api.get("/reviews")
-def reviews(principal: Caller, control: Plane, listed: Listed) -> list[dict[str, Any]]:
-    """The versions that wait for people, the longest waiting first."""
-    found = control.council.inbox(principal, listed.page.number, listed.page.wanted)
+def reviews(principal: Caller, control: Plane, listed: Listed, search: str = "") -> list[dict[str, Any]]:
+    """The versions that wait for people, the longest waiting first, of models named with `search`."""
+    found = control.council.inbox(principal, listed.page.number, listed.page.wanted, search)
     return listed.shown(found, lambda row: row["place"])
 
 # %% ../../nbs/877_control_models_api.ipynb #ad5fb29d
 class PolicyText(Asked):
     """The text of a policy."""
+
+    model_config = Asked.model_config | example(policy="schema: 1\ntitle: Stricter\n")
 
     policy: Annotated[str, Field(max_length=200_000)]
 

@@ -106,7 +106,7 @@ def preview(
         if one["weight"] > 0
     ]
     wanted = Wanted(model=model, version=version, strategy=strategy, steps=tuple(steps) if steps else None)
-    plan = planned(control.settings.rollout, wanted)
+    plan = planned(control.settings.rollout, wanted, control.deployments.target.sticky)
     folder = control.folders.releases / str(record["release"])
     with control.store.reading() as session:
         budget = budget_of(session, who.name, control.settings.costs, control.settings.budgets)

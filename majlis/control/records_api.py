@@ -16,7 +16,7 @@ from pydantic import Field
 from .. import clock
 from ..audit import Record
 from .paging import KEY_MAX, following
-from .requests import Asked, Caller, Listed, Name, Plane
+from .requests import Asked, Caller, Listed, Name, Plane, example
 from ..cost.meter import By, Kind, Measurement
 
 # %% ../../nbs/879_control_records_api.ipynb #04722483
@@ -30,6 +30,10 @@ Amount = Annotated[float, Field(ge=0, le=USAGE_MAX, allow_inf_nan=False)]
 
 class Usage(Asked):
     """What something used, as its meter saw it."""
+
+    model_config = Asked.model_config | example(
+        id="run-1/train", kind="pipeline", subject="flight_delay", cpu_seconds=72.5
+    )
 
     id: Name
     kind: Kind

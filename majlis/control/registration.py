@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
+from ..governance.policy import Facts
 from ..registry import release as releases
 from ..registry.versions import VersionRow
 from ..settings import Settings
@@ -60,12 +61,31 @@ class Lineage(BaseModel):
 class Registration(BaseModel):
     """A version, as its author hands it in."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "model_uri": "models:/m-0123456789abcdef0123456789abcdef",
+                    "evaluation": {"table": "gold.flights", "version": 3, "target": "late"},
+                    "facts": {
+                        "purpose": "Warn planners of flights that will be late.",
+                        "personal_data": False,
+                        "affected_people": "none",
+                        "autonomy": "advises",
+                    },
+                    "claimed_metrics": {"pr_auc": 0.61},
+                    "lineage": {"tables": [{"name": "gold.flights", "version": 3}]},
+                }
+            ]
+        },
+    )
 
     model_uri: Annotated[str, Field(max_length=500)]
     run_id: Annotated[str | None, Field(max_length=64)] = None
     evaluation: Evaluation
-    facts: dict[str, Any]
+    facts: Annotated[dict[str, Any], WithJsonSchema(Facts.model_json_schema())]  # looked at by the policy
     claimed_metrics: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = {}
     lineage: Lineage = Lineage()
 

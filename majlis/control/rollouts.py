@@ -43,14 +43,14 @@ from ..settings import RolloutSection, Settings
 from ..store import Store
 
 # %% ../../nbs/860_control_rollouts.ipynb #79c00006
-def planned(asked: RolloutSection, wanted: Wanted) -> Plan:
-    """The plan of a rollout; what `wanted` leaves open is the settings'."""
+def planned(asked: RolloutSection, wanted: Wanted, sticky: bool = True) -> Plan:
+    """The plan of a rollout; what `wanted` leaves open is the settings'. Not every target is `sticky`."""
     kind = wanted.kind or Kind.BLUE_GREEN
     percents = {Kind.CANARY: wanted.steps or asked.steps, Kind.AB: (wanted.share or asked.share,)}
     return Plan(
         kind=kind,
         steps=tuple(percent / 100 for percent in percents.get(kind, (100,))),
-        sticky=(wanted.sticky or asked.sticky).lower() if kind is Kind.AB else None,
+        sticky=(wanted.sticky or asked.sticky).lower() if kind is Kind.AB and sticky else None,
         pause_seconds=asked.pause_seconds,
         requests=asked.requests,
         level=asked.level,
@@ -232,8 +232,9 @@ class Rollouts:
     def start(self, principal: Principal, name: str, wanted: Wanted) -> dict[str, Any]:
         """Begin to move the traffic of a deployment to another release."""
         principal.require(Scope.DEPLOY)
-        plan, told = planned(self.settings.rollout, wanted), self.deployments.status()
-        able(self.deployments.target, plan.kind)
+        target, told = self.deployments.target, self.deployments.status()
+        plan = planned(self.settings.rollout, wanted, target.sticky)
+        able(target, plan.kind, wanted.sticky)
         with self.store.session() as session:
             row = find_deployment(session, name)
             own(principal, row.created_by, f"The deployment {name!r}")

@@ -16,6 +16,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from .. import clock
 from ..audit import COLUMNS, AuditRow, Record, record
+from .paging import KEY_MAX
 from ..errors import Invalid
 
 # %% ../../nbs/873_control_search.ipynb #12b2dc62
@@ -35,9 +36,11 @@ class Search:
         """The search that a page's address names; Invalid, naming the field, where it cannot be read."""
         try:
             before = int(query.get("before") or 0)
+            if not 0 <= before <= KEY_MAX:
+                raise ValueError
         except ValueError:
             raise Invalid(
-                f"before is {query['before']!r}", remedy="Give the number of a record, or leave it out."
+                f"before is {query['before'][:40]!r}", remedy="Give the number of a record, or leave it out."
             ) from None
         who, action, subject = (query.get(name, "").strip() for name in ("who", "action", "subject"))
         return cls(who, action, subject, day(query, "since"), day(query, "until"), before)
@@ -85,7 +88,7 @@ def conditions(wanted: Search) -> list[ColumnElement[bool]]:
         found.append(beginning(AuditRow.subject, wanted.subject, "/"))
     if wanted.since:
         found.append(AuditRow.at >= midnight(wanted.since))
-    if wanted.until:
+    if wanted.until and wanted.until < date.max:
         found.append(AuditRow.at < midnight(wanted.until + timedelta(days=1)))
     return found
 

@@ -28,19 +28,20 @@ from .tokens import People
 from .evidence import Evidence
 from .gate import Gate
 from .idempotency import Memory
+from .keys import Keys
 from .registration import Folders, Registration
 from .releasing import Releasing
 from .rollouts import Rollouts
 from .story import Stories
 from ..cost import meter
 from ..envelope import signing_key, verifying_key
-from ..errors import MajlisError, Unavailable
+from ..errors import MajlisError
 from ..events import Notifier, notifier
 from ..governance import policy as policies
 from ..governance.behaviour import EVERY
 from ..registry import release as releases
 from ..registry import versions
-from ..registry.artifacts import Staged, Tracking, stage
+from ..registry.artifacts import Staged, Tracking, Trained, away, stage
 from ..registry.card import render
 from ..registry.versions import State
 from ..settings import Settings
@@ -72,7 +73,7 @@ class ControlPlane:
         self.assessment = Assessment(settings, self.store, self.policy, self.folders)
         self.releasing = Releasing(settings, self.store, self.policy, self.folders, self.events)
         self.deployments = Deployments(settings, self.store)
-        self.people = People(self.deployments)
+        self.keys, self.people = Keys(self.deployments), People(self.deployments)
         self.rollouts = Rollouts(settings, self.store, self.deployments, self.events)
         self.stories = Stories(settings, self.store, self.tracking)
         self.answers = Memory(self.store)
@@ -161,12 +162,9 @@ class ControlPlane:
         bytes_: Staged,
         arriving: Path,
     ) -> dict[str, Any]:
-        lineage = wanted.lineage.model_dump()
         run_id, logged = bytes_.run_id or wanted.run_id or "", beside(arriving)
-        lineage["read"] = self._logged(run_id, logged)
-        lineage["personal_columns"] = self.assessment.personal(
-            wanted, {each["name"] for each in lineage["read"]}
-        )
+        trained = self._trained(run_id, logged)
+        lineage = self.assessment.lineage(wanted, trained, bytes_.description)
         tier, reasons = self.policy.assess(policies.known(facts, lineage["personal_columns"]))
         number = self.tracking.next_version(
             name, bytes_.source, run_id, {"majlis.digest": bytes_.digest, "majlis.owner": principal.name}
@@ -177,7 +175,7 @@ class ControlPlane:
                 name,
                 number,
                 principal.name,
-                makers=sorted({principal.name, *self._trainer(run_id)}),
+                makers=sorted({principal.name, *trained.by}),
                 model_uri=wanted.model_uri,
                 run_id=run_id,
                 digest=bytes_.digest,
@@ -188,6 +186,7 @@ class ControlPlane:
                 lineage=lineage,
                 evaluation=wanted.evaluation.model_dump(),
                 claimed=dict(wanted.claimed_metrics),
+                training=trained.record,
                 tier=tier,
                 tier_reasons=reasons,
                 required=list(self.policy.tiers[tier].approvals),
@@ -213,29 +212,17 @@ class ControlPlane:
         self.gate.start(name, number)
         return record
 
-    def _logged(self, run_id: str, target: Path) -> list[dict[str, Any]]:
-        """Take the texts that a run logged; returns the tables it read. A run that is gone has neither."""
+    def _trained(self, run_id: str, target: Path) -> Trained:
+        """The run that made a model, and the texts that it logged; of a run that is gone there is neither."""
         if not run_id:
-            return []
+            return Trained()
+        found = self.tracking.trained(run_id)
         try:
             self.tracking.texts(run_id, target)
-            return self.tracking.reads(run_id)
         except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return []
-            raise Unavailable(
-                f"MLflow did not hand over what the run {run_id} logged: {error.message}"
-            ) from error
-
-    def _trainer(self, run_id: str) -> set[str]:
-        """Who ran the training, as MLflow knows it."""
-        if not run_id:
-            return set()
-        try:
-            tags = self.tracking.client.get_run(run_id).data.tags
-        except MlflowException:
-            return set()
-        return {tags[name] for name in ("majlis.principal", "mlflow.user") if tags.get(name)}
+            if refusal := away(f"logged by the run {run_id}", error):
+                raise refusal from error
+        return found
 
     # Releases
 

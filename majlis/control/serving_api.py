@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['api', 'STEPS_MAX', 'Strategy', 'DeploymentWanted', 'deployments', 'deployment', 'preview_of', 'traffic_of', 'deploy',
-           'undeploy', 'rollback', 'rollout', 'moving', 'promote', 'abort', 'KeyWanted', 'issue_key', 'issue_token',
-           'revoke_tokens', 'predictions']
+           'undeploy', 'rollback', 'rollout', 'moving', 'promote', 'abort', 'KeyWanted', 'issue_key', 'keys',
+           'withdraw_key', 'issue_token', 'revoke_tokens', 'predictions']
 
 # %% ../../nbs/878_control_serving_api.ipynb #e1f235d7
 from datetime import datetime
@@ -30,6 +30,7 @@ from majlis.control.requests import (
     Plane,
     Reason,
     VersionNumber,
+    example,
     tagged,
 )
 from .traffic import traffic
@@ -46,6 +47,10 @@ Strategy = Literal["at-once", "canary", "blue-green", "a/b", "shadow"]
 class DeploymentWanted(Asked):
     """What a deployment shall serve (a release, or a version), and how the traffic gets there."""
 
+    model_config = Asked.model_config | example(
+        model="flights", version=2, strategy="canary", steps=[10, 50, 100], reason="Three people agreed."
+    )
+
     release: str | None = None
     model: str | None = None
     version: Annotated[int | None, Field(ge=1, le=2**31 - 1)] = None
@@ -57,9 +62,9 @@ class DeploymentWanted(Asked):
 
 
 @api.get("/deployments")
-def deployments(principal: Caller, control: Plane, listed: Listed) -> list[dict[str, Any]]:
-    """Every deployment, by name."""
-    found = control.deployments.list(principal, listed.page.after, listed.page.wanted)
+def deployments(principal: Caller, control: Plane, listed: Listed, search: str = "") -> list[dict[str, Any]]:
+    """Deployments by name, those whose name contains `search`."""
+    found = control.deployments.list(principal, listed.page.after, listed.page.wanted, search)
     return listed.shown(found, lambda row: row["name"])
 
 
@@ -148,6 +153,8 @@ def abort(principal: Caller, control: Plane, only: OnlyIf, name: str, because: B
 class KeyWanted(Asked):
     """How long a key shall last."""
 
+    model_config = Asked.model_config | example(days=30)
+
     days: Annotated[float, Field(gt=0, le=365)]
 
 
@@ -157,7 +164,20 @@ def issue_key(
 ) -> dict[str, Any]:
     """An API key; the only time that it is shown."""
     with only.deployment(name, shown=False):
-        return control.deployments.issue_key(principal, name, wanted.days)
+        return control.keys.issue(principal, name, wanted.days)
+
+
+@api.get("/deployments/{name}/keys")
+def keys(principal: Caller, control: Plane, listed: Listed, name: str) -> list[dict[str, Any]]:
+    """The keys of a deployment, without the keys: all for who guards it, their own for everyone else."""
+    found = control.keys.list(principal, name, listed.page.after, listed.page.wanted)
+    return listed.shown(found, lambda row: row["id"])
+
+
+@api.post("/deployments/{name}/keys/{id}/withdraw")
+def withdraw_key(principal: Caller, control: Plane, name: str, id: str, because: Because) -> dict[str, Any]:
+    """Withdraw a key; when this answers, the gateway that runs refuses it."""
+    return control.keys.withdraw(principal, name, id, because.reason)
 
 
 @api.post("/deployments/{name}/tokens", status_code=HTTPStatus.CREATED)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PATTERNS', 'NAMES', 'SAMPLE_ROWS', 'Classification', 'classification', 'strictest', 'luhn', 'iban', 'identifies',
-           'detect']
+           'detect', 'personal', 'words']
 
 # %% ../../nbs/140_data_classification.ipynb #c1b4b58e
 import re
@@ -102,8 +102,20 @@ def detect(
     """A guess for every column: pii if its name or its values say so, else internal."""
     sample = frame.head(SAMPLE_ROWS)
     return {
-        column: Classification.PII
-        if NAMES.search(column.lower()) or (dtype == pl.String and identifies(sample[column]))
-        else Classification.INTERNAL
-        for column, dtype in sample.schema.items()
+        column: Classification.PII if personal(sample[column]) else Classification.INTERNAL
+        for column in sample.columns
     }
+
+
+def personal(values: pl.Series) -> bool:
+    """Whether a column's name or its values tell who a person is; a number may be an identity card's."""
+    if NAMES.search(words(values.name)):
+        return True
+    readable = values.dtype == pl.String or values.dtype.is_integer()
+    return readable and identifies(values.cast(pl.String)) is not None
+
+
+def words(name: str) -> str:
+    """The words of a column's name, joined by underscores: `first_name` of `FirstName` and `first.name`."""
+    parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
+    return re.sub(r"[^a-z0-9]+", "_", parted.lower())

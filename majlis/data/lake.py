@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['Scalar', 'Where', 'Rows', 'Mode', 'read_here', 'Layer', 'TableVersion', 'table_name', 'matching', 'predicate',
-           'storable', 'Lake']
+           'storable', 'as_frame', 'Lake']
 
 # %% ../../nbs/100_data_lake.ipynb #d40cdced
 import getpass
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -16,9 +17,10 @@ from enum import StrEnum
 from functools import reduce
 from html import escape
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import polars as pl
+import pyarrow
 import pyarrow.fs
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
@@ -93,8 +95,15 @@ def predicate(
     where: Where,  # column → the value, or the values, that it may have
 ) -> str:
     """The same as `matching`, as the SQL text that a Delta writer takes."""
-    tests = (f'"{column}" IN ({", ".join(map(_literal, _values(value)))})' for column, value in where.items())
+    tests = (
+        f"{_quoted(column)} IN ({', '.join(map(_literal, _values(value)))})"
+        for column, value in where.items()
+    )
     return " AND ".join(tests)
+
+
+def _quoted(column: str) -> str:
+    return '"' + column.replace('"', '""') + '"'
 
 # %% ../../nbs/100_data_lake.ipynb #cfa3d815
 Rows = Any  # polars, pandas or Arrow: anything polars.DataFrame can be made from
@@ -109,21 +118,63 @@ def _storable(dtype: pl.DataType) -> pl.DataType | type[pl.DataType]:
         return pl.Int64
     if isinstance(dtype, pl.Datetime):
         return pl.Datetime("us", dtype.time_zone and "UTC")
+    if isinstance(dtype, pl.List):
+        return pl.List(_storable(_made(dtype.inner)))
     return dtype
+
+
+def _made(dtype: Any) -> pl.DataType:
+    """A type as an object; polars also takes the class alone."""
+    return dtype() if isinstance(dtype, type) else dtype  # type: ignore[no-any-return]
 
 
 def storable(
     rows: Rows,  # polars, pandas or Arrow
 ) -> pl.DataFrame:
     """The rows as polars, in types that a table keeps; raises Invalid for a type that it cannot keep."""
-    frame = rows if isinstance(rows, pl.DataFrame) else pl.DataFrame(rows)
+    frame = as_frame(rows)
     for column, dtype in frame.schema.items():
         if isinstance(dtype, pl.Duration | pl.Time | pl.Object):
             raise Invalid(
                 f"column '{column}' is of type {dtype}, which a table cannot keep",
                 remedy="Store a number with the unit in its name, such as delay_minutes, or a string.",
             )
-    return frame.cast({column: _storable(dtype) for column, dtype in frame.schema.items()})
+    try:
+        return frame.cast({column: _storable(dtype) for column, dtype in frame.schema.items()})
+    except pl.exceptions.InvalidOperationError as error:
+        raise Invalid(
+            f"a table holds whole numbers up to {2**63 - 1}: {str(error).partition(chr(10))[0]}",
+            remedy="Store larger ones as strings or as floats.",
+        ) from None
+
+
+def as_frame(rows: Rows) -> pl.DataFrame:
+    """Anything that has rows, as polars; an index that pandas gave a name is a column like the others."""
+    if isinstance(rows, pl.LazyFrame):
+        rows = rows.collect()
+    try:
+        if any(name is not None for name in getattr(getattr(rows, "index", None), "names", ())):
+            rows = rows.reset_index()
+        frame = (
+            rows if isinstance(rows, pl.DataFrame) else pl.DataFrame(None if isinstance(rows, str) else rows)
+        )
+    except (pyarrow.ArrowException, pl.exceptions.PolarsError, TypeError, ValueError) as error:
+        raise Invalid(
+            f"these rows cannot become a table: {error}",
+            remedy="Give each column one type and a name of its own.",
+        ) from None
+    if not frame.width:
+        raise Invalid(
+            f"{type(rows).__name__} without a column cannot become a table",
+            remedy="Give a frame of polars, pandas or Arrow; `read_files` makes some out of files.",
+        )
+    folded = Counter(column.casefold() for column in frame.columns)
+    if alike := [column for column in frame.columns if folded[column.casefold()] > 1]:
+        raise Invalid(
+            f"columns {', '.join(alike)} differ only in upper and lower case, and a table cannot tell",
+            remedy="Rename one of them.",
+        )
+    return frame
 
 # %% ../../nbs/100_data_lake.ipynb #f5afc3de
 Mode = Literal["append", "overwrite", "replace_where"]
@@ -216,7 +267,10 @@ class Lake:
         rows = self.scan(name, version)
         if filter is not None:
             rows = rows.filter(filter if isinstance(filter, pl.Expr) else matching(filter))
-        known = rows.collect_schema().names()
+        try:
+            known = rows.collect_schema().names()
+        except pl.exceptions.PolarsError as error:
+            raise _unchosen(name, error) from None
         if missing := [column for column in columns or () if column not in known]:
             raise Invalid(
                 f"table '{name}' has no column {', '.join(missing)}",
@@ -226,6 +280,8 @@ class Lake:
             return rows.select(columns or known).collect()
         except FileNotFoundError:
             raise _forgotten(name, version) from None
+        except pl.exceptions.PolarsError as error:
+            raise _unchosen(name, error) from None
 
     def version(self, name: str) -> TableVersion:
         """The latest version of a table."""
@@ -294,6 +350,8 @@ class Lake:
         return self._open(name, after)
 
     def _check(self, frame: pl.DataFrame, name: str, mode: Mode, where: Where | None) -> None:
+        if mode not in get_args(Mode):
+            raise Invalid(f"{mode!r} is no way to write", remedy=f"It is one of {', '.join(get_args(Mode))}.")
         if (mode == "replace_where") != bool(where):
             raise Invalid(
                 f"writing '{name}' with mode='{mode}' and where={where!r}",
@@ -373,6 +431,13 @@ def _commit_properties(retry: bool) -> CommitProperties:
 def _lost_race(name: str) -> Conflict:
     return Conflict(
         f"table '{name}' was changed by another writer meanwhile", remedy="Read it again and write again."
+    )
+
+
+def _unchosen(name: str, error: Exception) -> Invalid:
+    return Invalid(
+        f"the rows of '{name}' cannot be chosen like that: {str(error).partition(chr(10))[0]}",
+        remedy="Compare columns that it has with values of their own types.",
     )
 
 

@@ -16,6 +16,7 @@ import polars as pl
 from pandera.engines.polars_engine import Engine
 from pandera.errors import SchemaErrors
 
+from .lake import Rows, as_frame
 from ..errors import Invalid, SchemaMismatch
 
 # %% ../../nbs/110_data_quality.ipynb #78bcda21
@@ -119,11 +120,16 @@ def _misfits(frame: pl.DataFrame, schema: pa.DataFrameSchema) -> list[str]:
 
 # %% ../../nbs/110_data_quality.ipynb #15aa71fe
 def validate(
-    frame: pl.DataFrame,
+    rows: Rows,  # polars, pandas or Arrow
     schema: Schema,  # pandera.polars DataFrameSchema or DataFrameModel
 ) -> Validated:
     """Part a batch into valid and quarantined rows; raises SchemaMismatch if its columns do not fit."""
-    schema = _schema(schema)
+    frame, schema = as_frame(rows), _schema(schema)
+    if REASONS in frame.columns:
+        raise SchemaMismatch(
+            f"the batch has a column {REASONS!r}, where a quarantined row keeps what was wrong with it",
+            remedy="Rename it; of rows that come out of a quarantine and were mended, drop it.",
+        )
     if misfits := _misfits(frame, schema):
         raise SchemaMismatch(
             "the batch cannot be validated, its columns do not fit the schema:\n  " + "\n  ".join(misfits),
@@ -144,8 +150,11 @@ def _faults(cases: pl.DataFrame, schema: pa.DataFrameSchema) -> pl.DataFrame:
     if (broken := cases.filter(pl.col("index").is_null())).height:
         raise SchemaMismatch(
             "the batch cannot be validated, a check itself failed:\n  "
-            + "\n  ".join(f"{case['check']}: {case['failure_case']}" for case in broken.to_dicts()),
-            remedy="Correct the check; it must give true or false for every row.",
+            + "\n  ".join(
+                f"{case['column']}, {case['check']}: {case['failure_case']}" for case in broken.to_dicts()
+            ),
+            remedy="Correct the check, it must give true or false for every row; with coerce=True, "
+            "check its texts before they are cast.",
         )
     column, check = pl.col("column"), pl.col("check")
     together = f"{', '.join(schema.unique or [])} occur together more than once"

@@ -79,7 +79,7 @@ def freshness(
     rows = []
     for view in sorted(features.store.list_feature_views(), key=lambda view: str(view.name)):
         every = expected_every(view)
-        newest = features.scan(view.name).select(pl.col(EVENT).max()).collect().item()
+        newest = features.peek(view.name).select(pl.col(EVENT).max()).collect().item()
         offline = Age(newest, every, view.ttl, at)
         online = Age(view.most_recent_end_time, every, view.ttl, at)
         rows.append((view.name, every, offline.age, offline.state.value, online.age, online.state.value))

@@ -72,7 +72,7 @@ def parse(metadata: Mapping[str, Any] | None) -> Sources | None:
     except msgspec.ValidationError as error:
         raise Invalid(
             f"The model's metadata names features that cannot be read: {error}.",
-            remedy="X.",
+            remedy="Log the model again with the metadata that `sources_of(...).metadata()` gives.",
         ) from error
 
 # %% ../../nbs/205_features_sources.ipynb #1d312f63

@@ -137,11 +137,11 @@ def fed(column: "pd.Series[Any]", kind: str) -> NDArray[Any]:
 
 
 def agreement(first: NDArray[Any], second: NDArray[Any]) -> float:
-    """Largest absolute difference of two answers; infinite when they are not even of one shape."""
-    one, two = np.asarray(first, float), np.asarray(second, float)
-    if one.squeeze().shape != two.squeeze().shape:
+    """Largest difference of two answers, as a part of those above 1; infinite when their shapes differ."""
+    one, two = np.asarray(first, float).squeeze(), np.asarray(second, float).squeeze()
+    if one.shape != two.shape:
         return float("inf")
-    gap = np.abs(one.squeeze() - two.squeeze())
+    gap = np.abs(one - two) / np.maximum(np.abs(one), 1.0)
     with contextlib.suppress(ValueError):  # no rows, no difference
         return float("inf") if np.isnan(gap).any() else float(gap.max())
     return 0.0

@@ -155,12 +155,13 @@ def verify(
     folder: Path,
     public_key: Path,
     revoked: Collection[str] = (),  # ids of releases that were withdrawn
+    name: str = "",  # id that it must have; empty: the folder's name
 ) -> Statement:
     """The statement of the release in `folder`, when it may be served now.
 
     Raises NotFound, Tampered (naming the file), Expired or Revoked.
     """
-    statement = authentic(folder, public_key)
+    statement = authentic(folder, public_key, name)
     if statement.id in revoked:
         raise Revoked(f"Release {statement.id} was revoked.", remedy="Deploy another release of this model.")
     if statement.expires_at <= clock.now():
@@ -171,7 +172,7 @@ def verify(
     return statement
 
 
-def authentic(folder: Path, public_key: Path) -> Statement:
+def authentic(folder: Path, public_key: Path, name: str = "") -> Statement:
     """The statement of the release in `folder`, its signature checked; time and revocation are not."""
     for needed, what in ((folder / SIGNATURE, "is not a signed release"), (public_key, "cannot be checked")):
         if not needed.is_file():
@@ -188,13 +189,14 @@ def authentic(folder: Path, public_key: Path) -> Statement:
             f"Release {folder.name} does not verify: {_reason(error, folder, names)}.",
             remedy="Restore the folder from the control plane's backup, or register the model again.",
         ) from error
-    return _matching(folder, msgspec.json.decode((folder / STATEMENT).read_bytes(), type=Statement))
+    return _matching(folder, msgspec.json.decode((folder / STATEMENT).read_bytes(), type=Statement), name)
 
 
-def _matching(folder: Path, statement: Statement) -> Statement:
+def _matching(folder: Path, statement: Statement, name: str) -> Statement:
     """A valid signature in a folder of another name would let one release pose as another."""
-    if statement.id != folder.name:
-        raise Tampered(f"The folder {folder.name} holds the release {statement.id}.")
+    if statement.id != (name or folder.name):
+        wanted = f", and {name} was asked for" if name else ""
+        raise Tampered(f"The folder {folder.name} holds the release {statement.id}{wanted}.")
     return statement
 
 

@@ -144,7 +144,18 @@ class Gateway:
             meter.score(result)
             sample = serving.spec.log_sample
             if sample >= 1.0 or random.random() < sample:
-                self.record(serving, live, client, headers, request_id, batch, result, seconds, used)
+                self.record(
+                    serving,
+                    live,
+                    client,
+                    headers,
+                    request_id,
+                    batch,
+                    result,
+                    seconds,
+                    used,
+                    serving.spec.mirrored,
+                )
             if serving.shadows:
                 self.mirror(serving, client, headers, request_id, batch)
             await respond(
@@ -299,7 +310,7 @@ class Gateway:
         if parts[:1] == ["v2"]:
             return self.v2(parts[1:], headers)
         if path in {"/metrics", "/status"}:
-            if not local(scope):
+            if not local(scope) and not (self.options.metrics_open and path == "/metrics"):
                 caller(self.table, headers)
             everybody = self.everybody()
             if path == "/metrics":
@@ -310,6 +321,11 @@ class Gateway:
             f"There is nothing at {path}.", remedy="Ask /v2/models/NAME/infer, /v2/health/ready or /status."
         )
 
+    def serves(self) -> bool:
+        """Whether requests may come; a gateway of one revision is of no use until that one answers."""
+        alone = self.options.only is not None
+        return self.ready and (not alone or any(s.live for s in self.table.servings.values()))
+
     def v2(self, parts: list[str], headers: Headers) -> tuple[int, bytes, tuple[bytes, bytes]]:
         """The protocol's health and metadata."""
         match parts:
@@ -319,7 +335,7 @@ class Gateway:
             case ["health", "live"]:
                 return 200, b'{"live":true}', JSON
             case ["health", "ready"]:
-                return (200, b'{"ready":true}', JSON) if self.ready else (503, b'{"ready":false}', JSON)
+                return (200, b'{"ready":true}', JSON) if self.serves() else (503, b'{"ready":false}', JSON)
             case ["models", name, "ready" | "ping"] | ["models", name, "versions", _, "ready"]:
                 serving = find(self.table, name)
                 good = parts[3] in serving.pinned if len(parts) == 5 else serving.split is not None

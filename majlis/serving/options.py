@@ -45,6 +45,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     releases: Path
     public_key: Path
     poll_seconds: float = 0.5
+    only: tuple[str, str] | None = None  # the one deployment and revision that is served; None: all
+    only_release: Path | None = None  # folder of its release, where that has another name than the release
+    metrics_open: bool = False  # whether /metrics is told without a key
     max_body_bytes: int = 16_777_216
     request_seconds: float = 30.0
     log_flush_seconds: float = 1.0

@@ -55,8 +55,15 @@ class Loaded(msgspec.Struct, frozen=True):
 class Shelf:
     """The releases that this process has loaded, and the reasons for those it has not."""
 
-    def __init__(self, folder: Path, public_key: Path, limits: Limits) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        public_key: Path,
+        limits: Limits,
+        only: Path | None = None,  # folder of the one release that is there, whatever its name
+    ) -> None:
         self.folder = folder
+        self.only = only
         self.public_key = public_key
         self.limits = limits
         self.loaded: dict[str, Loaded] = {}
@@ -69,7 +76,7 @@ class Shelf:
 
     async def want(self, name: str, revoked: Collection[str] = ()) -> bool:
         """Load a release that is not there yet; True when that changed anything."""
-        look = await asyncio.to_thread(appearance, self.folder / name)
+        look = await asyncio.to_thread(appearance, self.place(name))
         if name in self.loaded or (name in self.refused and self.seen.get(name) == look):
             return False
         self.seen[name] = look
@@ -89,8 +96,8 @@ class Shelf:
         """Verify the release and load its model; a MajlisError says why it is refused."""
         if Path(name).name != name or name == "..":
             raise Invalid(f"{name!r} is no name of a release: a release is a folder beside its siblings.")
-        folder = self.folder / name
-        statement = await asyncio.to_thread(verify, folder, self.public_key, revoked)
+        folder = self.place(name)
+        statement = await asyncio.to_thread(verify, folder, self.public_key, revoked, name)
         signature = Signature.read(statement.signature.get("inputs", []))
         sources = await asyncio.to_thread(fetched_columns, folder, statement)
         entities = Entities(sources, signature) if sources is not None else None
@@ -110,6 +117,10 @@ class Shelf:
         )
         await worker.start()
         return Loaded(statement, signature, worker, entities)
+
+    def place(self, name: str) -> Path:
+        """Where a release lies."""
+        return self.only or self.folder / name
 
     def keep(self, releases: Collection[str]) -> None:
         """Put away everything else; a worker process ends once it has answered what waits for it."""

@@ -134,7 +134,7 @@ class Keeper:
     ) -> None:
         self.options = options
         self.changed = changed
-        self.shelf = Shelf(options.releases, options.public_key, options.limits)
+        self.shelf = Shelf(options.releases, options.public_key, options.limits, options.only_release)
         self.wanted = Snapshot(serial=0, issued_at=clock.now())
         self.table = Table(self.wanted)
         self.problem = "No snapshot was loaded yet."
@@ -158,7 +158,7 @@ class Keeper:
         Ends when all is loaded but the models that are code, whose processes take seconds to start.
         """
         try:
-            self.wanted = snapshot.load(self.options.last_good, self.options.public_key)
+            self.wanted = self.mine(snapshot.load(self.options.last_good, self.options.public_key))
         except MajlisError as error:
             log.info("there is no earlier snapshot to fall back on: %s", error.message)
         self.refresh()
@@ -182,8 +182,8 @@ class Keeper:
         if look != self.file:
             self.file = look
             try:
-                self.wanted = snapshot.load(
-                    self.options.snapshot, self.options.public_key, self.wanted.serial
+                self.wanted = self.mine(
+                    snapshot.load(self.options.snapshot, self.options.public_key, self.wanted.serial)
                 )
                 self.problem = ""
                 self.remembering = asyncio.create_task(asyncio.to_thread(self.remember))
@@ -194,6 +194,10 @@ class Keeper:
             self.swap()
         if (self.missing() or self.surplus()) and (self.loading is None or self.loading.done()):
             self.loading = asyncio.create_task(self.load())
+
+    def mine(self, content: Snapshot) -> Snapshot:
+        """The part of a snapshot that this gateway serves."""
+        return snapshot.only(content, *self.options.only) if self.options.only else content
 
     async def load(self) -> None:
         """Load what the newest snapshot misses, swap each release in as it comes; then put away the rest.

@@ -9,7 +9,7 @@ import httpx
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.support.people import Person
 from tests.support.workbench import Workbench
@@ -178,6 +178,34 @@ def test_a_pipeline_is_chosen_and_run(lab: Page) -> None:
     expect(dialog).to_contain_text("the end")
     dialog.get_by_role("button", name="Run", exact=True).click()
     done(lab, "Counting")
+
+
+@pytest.mark.timeout(600)
+def test_a_run_on_another_profile_is_followed_in_the_panel(lab: Page) -> None:
+    turn_to(lab, "Runs")
+    lab.get_by_role("button", name="Run pipeline…").click()
+    dialog = lab.get_by_role("dialog")
+    dialog.get_by_role("combobox", name="Pipeline").select_option("Counting")
+    dialog.get_by_role("textbox", name="until").fill("6")
+    where = dialog.get_by_label("Where")
+    expect(where.locator("option").first).to_have_text("Here, on your server")
+    where.select_option("Medium: 4 cores, 16 GiB")
+    expect(dialog).to_contain_text("it stops when the run is over")
+    dialog.get_by_role("button", name="Run", exact=True).click()
+    expect(lab.locator(".majlis-Run").first).to_contain_text("on cpu-medium", timeout=SLOW_MS)
+    done(lab, "Counting")
+    dialog_of_again(lab).get_by_role("button", name="Cancel").click()
+
+
+def dialog_of_again(lab: Page) -> Locator:
+    """The form with which the newest run is started again: what was chosen is chosen."""
+    newest = lab.locator(".majlis-Run").first
+    if newest.get_by_role("button").first.get_attribute("aria-expanded") == "false":
+        newest.get_by_role("button").first.click()
+    newest.get_by_role("button", name="Run again…").click()
+    dialog = lab.get_by_role("dialog")
+    expect(dialog.get_by_label("Where")).to_have_value("cpu-medium")
+    return dialog
 
 
 @pytest.mark.timeout(600)

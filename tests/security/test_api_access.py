@@ -83,6 +83,8 @@ TABLE: list[tuple[str, str, Any, frozenset[str]]] = [
     ("POST", "/deployments/live/rollout/promote", REASON, AMIRA_OR_ADMIN),
     ("POST", "/deployments/live/rollout/abort", REASON, AMIRA_OR_ADMIN),
     ("POST", "/deployments/live/keys", {"days": 1}, AMIRA_OR_ADMIN),
+    ("GET", "/deployments/live/keys", None, READERS),
+    ("POST", "/deployments/live/keys/key-amira/withdraw", REASON, frozenset({"amira", "engineer", "admin"})),
     ("POST", "/deployments/live/tokens", None, AMIRA_OR_ADMIN),
     ("POST", "/people/amira/tokens/revoke", REASON, AMIRA_OR_ADMIN),
     ("GET", "/deployments/live/predictions", None, AMIRA_OR_ADMIN),
@@ -144,7 +146,7 @@ def test_table_is_complete(http: TestClient) -> None:
     assert served == known
 
 
-NAMES = {"flights", "live", "flights-2", "1", "amira"}
+NAMES = {"flights", "live", "flights-2", "1", "amira", "key-amira"}
 
 
 def shape(path: str) -> str:
@@ -318,3 +320,43 @@ def test_another_policy_voids_what_was_approved_under_the_old_one(tmp_path: Path
     assert record["tier"] == "low"  # what was declared, judged anew: the row said high without a reason
     assert "review.voided" in {entry.action for entry in control.trail(who, subject="flights/1")}
     control.close()
+
+
+def test_the_keys_of_others_are_not_told(
+    http: TestClient, control: ControlPlane, identity: Asking, things: None
+) -> None:
+    seen = {}
+    for who in ("amira", "ben", "engineer", "admin", "kernel"):
+        identity.who = PEOPLE[who]
+        answer = http.get(f"{API}/deployments/live/keys")
+        seen[who] = [row["id"] for row in answer.json()]
+        assert "sha256" not in answer.text and "a" * 64 not in answer.text
+    assert seen == {
+        "amira": ["key-amira"],
+        "engineer": ["key-amira"],
+        "admin": ["key-amira"],
+        "ben": [],
+        "kernel": [],
+    }
+
+
+def test_a_key_is_withdrawn_once_with_a_reason_and_on_record(
+    http: TestClient, control: ControlPlane, identity: Asking, things: None
+) -> None:
+    path = f"{API}/deployments/live/keys/key-amira/withdraw"
+    identity.who = PEOPLE["ben"]  # who cannot find out which keys others have
+    assert [http.post(each, json=REASON).status_code for each in (path, f"{path[:-9]}-x/withdraw")] == [
+        403,
+        403,
+    ]
+    identity.who = PEOPLE["engineer"]
+    assert http.post(f"{path[:-9]}-x/withdraw", json=REASON).status_code == 404
+    assert http.post(path, json={"reason": " "}).status_code == 422
+    assert http.post(path.replace("live", "other"), json=REASON).status_code == 404
+    gone = http.post(path, json=REASON)
+    assert gone.status_code == 200 and gone.json()["state"] == "withdrawn"
+    again = http.post(path, json=REASON)
+    assert again.status_code == 409 and "noor" in again.json()["detail"]
+    record = control.trail(PEOPLE["admin"], action="key.withdrawn", newest=True, limit=1)[0]
+    assert (record.principal, record.subject) == ("noor", "live")
+    assert record.detail == {"key": "key-amira", "owner": "amira", "reason": REASON["reason"]}

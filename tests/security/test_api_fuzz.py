@@ -1,7 +1,10 @@
 """Whatever is sent to the API, it answers with what its schema says, and never with a server error."""
 
+import json
+import re
 from collections.abc import Iterator
 
+import jsonschema
 import pytest
 import schemathesis
 from fastapi import FastAPI
@@ -10,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from majlis.access import Principal, Role, role_scopes
 from majlis.control.api import create_app
 from majlis.control.identity import LocalIdentity
-from majlis.control.problems import PROBLEM
+from majlis.control.problems import PROBLEM, Problem
 from majlis.control.service import ControlPlane
 from majlis.settings import load
 
@@ -53,14 +56,42 @@ def test_no_server_error(control: ControlPlane, roles: tuple[Role, ...]) -> None
             if response.status_code >= 400:
                 kind = response.headers["content-type"]
                 assert "application/problem+json" in str(kind), (case.as_curl_command(), response.text)
+                assert Problem.model_validate_json(response.content).remedy, (
+                    case.as_curl_command(),
+                    response.text,
+                )
 
         answers()
+
+
+def test_a_client_can_be_written_by_the_document_alone(control: ControlPlane) -> None:
+    document = app_of(control, tuple(Role)).openapi()
+    schemas = document["components"]["schemas"]
+    validate = jsonschema.Draft202012Validator
+    bodies = {
+        content["schema"]["$ref"].rpartition("/")[2]
+        for methods in document["paths"].values()
+        for operation in methods.values()
+        for content in operation.get("requestBody", {}).get("content", {}).values()
+        if "$ref" in content["schema"]
+    } | {"Usage"}
+    assert len(bodies) > 6
+    for name in bodies:
+        schema = schemas[name] | {"components": document["components"]}
+        validate.check_schema(schema)
+        for example in schemas[name]["examples"]:  # KeyError: a body without one
+            validate(schema).validate(example)
+    facts = schemas["Registration"]["properties"]["facts"]
+    assert set(facts["required"]) == {"purpose", "personal_data", "affected_people", "autonomy"}
+    assert set(document["components"]["securitySchemes"]) == {"token", "session"}
+    references = set(re.findall(r"#/components/schemas/(\w+)", json.dumps(document)))
+    assert references <= set(schemas)
 
 
 def test_the_document_tells_what_every_operation_does_alike(control: ControlPlane) -> None:
     document = app_of(control, tuple(Role)).openapi()
     schemas = document["components"]["schemas"]
-    assert set(schemas["Problem"]["required"]) == {"type", "title", "status", "detail"}
+    assert set(schemas["Problem"]["required"]) == {"type", "title", "status", "detail", "remedy"}
     assert "HTTPValidationError" not in schemas
     assert {"digest", "evidence", "policy"} < set(schemas["Ruling"]["required"])
     operations = {

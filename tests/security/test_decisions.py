@@ -4,6 +4,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from majlis import audit
+from majlis.access import Principal
+from majlis.control.api import create_app
 from majlis.control.service import ControlPlane
 from majlis.registry import versions
 from tests.support.council import API, OTHERS, PEOPLE, REASON, SHOWN, Asking, person, ruling
@@ -96,6 +98,24 @@ def test_who_cannot_be_named(
     answer = http.post(f"{VERSION}/delegations", json=handover(to))
     assert answer.status_code == status and words in answer.json()["detail"] and answer.json()["remedy"]
     assert http.get(VERSION).json()["delegations"] == []
+
+
+class Lenient(Asking):
+    """A hub that finds people however their name is written."""
+
+    async def person(self, name: str) -> Principal | None:
+        return await super().person(name.strip().lower())
+
+
+def test_who_is_named_in_another_spelling_is_still_that_person(control: ControlPlane, things: None) -> None:
+    identity = Lenient()
+    http = TestClient(create_app(control, identity), base_url="http://majlis")
+    identity.who = PEOPLE["compliance"]
+    assert http.post(f"{VERSION}/delegations", json=handover(" DORA")).status_code == 201
+    assert [each["delegate"] for each in http.get(VERSION).json()["delegations"]] == ["dora"]
+    identity.who = OTHERS["dora"]
+    back = http.post(f"{VERSION}/delegations", json=handover("Carla"))
+    assert back.status_code == 409 and "handed this decision over before" in back.json()["detail"]
 
 
 def test_a_maker_cannot_be_named(

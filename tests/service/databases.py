@@ -45,11 +45,13 @@ class PostgreSQL:
         """The address of one of its databases."""
         return f"postgresql://postgres:{self.password}@127.0.0.1:{self.port}/{database}"
 
-    def database(self) -> str:
-        """The address of a new, empty database."""
-        name = f"test_{secrets.token_hex(6)}"
+    def database(self, kept: str = "") -> str:
+        """The address of a new, empty database, or of the one called `kept`, made where there is none."""
+        name = kept or f"test_{secrets.token_hex(6)}"
         with psycopg.connect(self.url(), autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"'.encode())
+            known = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone()
+            if known is None:
+                connection.execute(f'CREATE DATABASE "{name}"'.encode())
         return self.url(name)
 
     def emptied(self, database: str) -> str:
@@ -68,32 +70,41 @@ def postgresql() -> Iterator[PostgreSQL]:
 
 
 @contextmanager
-def postgresql_server(*options: str) -> Iterator[PostgreSQL]:
-    """A PostgreSQL server with `options`, while the block runs."""
+def postgresql_server(*options: str, kept: Path | None = None) -> Iterator[PostgreSQL]:
+    """A PostgreSQL server with `options`, while the block runs; its databases stay in the folder `kept`."""
     binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
     if not binaries:
         raise RuntimeError("PostgreSQL is missing; install Debian's package: apt-get install postgresql")
-    account, password, port = unprivileged("postgres"), secrets.token_hex(16), free_port()
+    account, port = unprivileged("postgres"), free_port()
     folder = private_folder("majlis-postgresql-", account)
-    secret = folder / "password"
-    secret.write_text(password)
-    os.chown(secret, account.pw_uid, account.pw_gid)
-    data = folder / "data"
-    subprocess.run(
-        [binaries[-1].with_name("initdb"), "-D", data, "-U", "postgres", "-E", "UTF8", "--locale", "C.UTF-8"]
-        + ["-A", "scram-sha-256", "--pwfile", secret],
-        **identity(account),
-        cwd=folder,
-        env={"PATH": os.environ["PATH"]},
-        check=True,
-        capture_output=True,
-    )
-    server = PostgreSQL(port, password)
+    home = kept or folder
+    data, secret = home / "data", home / "password"
+    if not data.is_dir():
+        initialised(binaries[-1].with_name("initdb"), data, secret, account)
+    server = PostgreSQL(port, secret.read_text())
     command = [binaries[-1], "-D", data, "-h", "127.0.0.1", "-p", port, "-k", folder, *options]
     with held(
         folder, command, account, "QUIT", lambda: psycopg.connect(server.url(), connect_timeout=2).close()
     ):
         yield server
+
+
+def initialised(initdb: Path, data: Path, secret: Path, account: pwd.struct_passwd) -> None:
+    """Make an empty cluster in `data`, and its password in `secret`."""
+    data.parent.mkdir(mode=0o700, exist_ok=True)
+    secret.write_text(secrets.token_hex(16))
+    secret.chmod(0o600)
+    for path in (data.parent, secret):
+        os.chown(path, account.pw_uid, account.pw_gid)
+    subprocess.run(
+        [initdb, "-D", data, "-U", "postgres", "-E", "UTF8", "--locale", "C.UTF-8"]
+        + ["-A", "scram-sha-256", "--pwfile", secret],
+        **identity(account),
+        cwd=data.parent,
+        env={"PATH": os.environ["PATH"]},
+        check=True,
+        capture_output=True,
+    )
 
 
 @pytest.fixture(scope="session")

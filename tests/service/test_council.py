@@ -1,22 +1,18 @@
 """The whole path of a model through the API and the client: register, checks, tier, release, deployment."""
 
 import hashlib
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-import mlflow
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from mlflow.models import infer_signature
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
 from majlis import clock
 from majlis.access import Principal, Scope
-from majlis.client import Workbench, connect
+from majlis.client import Workbench
 from majlis.control.service import ControlPlane
 from majlis.data.lineage import Lineage
 from majlis.errors import Conflict, Forbidden, Invalid, NotFound, Unauthenticated
@@ -24,36 +20,25 @@ from majlis.monitoring.predictions import LOG
 from majlis.registry.release import verify
 from majlis.serving import snapshot
 from majlis.serving.tokens import Tokens
-from majlis.settings import Settings, load
-
-FACTS = {
-    "purpose": "Warn planners of flights that will probably be late.",
-    "personal_data": False,
-    "affected_people": "none",
-    "autonomy": "advises",
-}
+from majlis.settings import Settings
+from tests.support.embedded import FACTS, INPUTS, fitted, flights, opened, settings_in
+from tests.support.embedded import logged as log
 
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    home = tmp_path_factory.mktemp("home")
-    with socket.create_server(("127.0.0.1", 0)) as free:  # where no gateway answers
-        port = free.getsockname()[1]
-    environ = {"WORKBENCH_HOME": str(home), "CHECKS_BOOTSTRAP_RESAMPLES": "50", "GATEWAY_PORT": str(port)}
-    return load(environ={f"MAJLIS_{name}": value for name, value in environ.items()})
+    return settings_in(tmp_path_factory.mktemp("home"), CHECKS_BOOTSTRAP_RESAMPLES=50)
 
 
 @pytest.fixture(scope="module")
 def wb(settings: Settings) -> Iterator[Workbench]:
-    with connect(settings, environ={}) as workbench:
+    with opened(settings) as workbench:
         yield workbench
 
 
 @pytest.fixture(scope="module")
 def table(wb: Workbench) -> tuple[pd.DataFrame, int]:
-    rng = np.random.default_rng(11)
-    rows = pd.DataFrame({"wind": rng.normal(10, 4, 1200), "distance": rng.uniform(100, 2000, 1200)})
-    rows["late"] = (rows.wind + rng.normal(0, 4, 1200) > 12).astype(int)
+    rows = flights(1200)
     rows["split"] = np.where(np.arange(1200) < 800, "train", "test")
     return rows, wb.lake.write(rows, "gold.flights", mode="overwrite").version
 
@@ -63,19 +48,9 @@ def logged(wb: Workbench, table: tuple[pd.DataFrame, int]) -> tuple[str, float]:
     """A model in MLflow, and its PR-AUC on the test rows."""
     rows, _ = table
     train, test = rows[rows.split == "train"], rows[rows.split == "test"]
-    inputs = ["wind", "distance"]
     with wb.track("flights"):
-        model = LogisticRegression(max_iter=500).fit(train[inputs], train.late)
-        info = mlflow.sklearn.log_model(
-            model,
-            name="model",
-            signature=infer_signature(train[inputs], model.predict_proba(train[inputs])),
-            input_example=train[inputs].head(2),
-            pyfunc_predict_fn="predict_proba",
-            serialization_format="skops",
-            pip_requirements=[],
-        )
-    return info.model_uri, average_precision_score(test.late, model.predict_proba(test[inputs])[:, 1])
+        uri = log(train)
+    return uri, average_precision_score(test.late, fitted(train).predict_proba(test[INPUTS])[:, 1])
 
 
 def evaluation(version: int) -> dict[str, object]:

@@ -13,66 +13,41 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from mlflow.models import infer_signature
-from sklearn.linear_model import LogisticRegression
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import accuracy_score, mean_absolute_error, roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from majlis.client import Version, Workbench, connect
+from majlis.client import Version, Workbench
 from majlis.control.containment import Limits
 from majlis.control.evidence import Evidence, Page, executed
-from majlis.errors import MajlisError
-from majlis.settings import Settings, load
+from majlis.errors import Invalid, MajlisError
+from majlis.settings import Settings
+from majlis.training.models import log_classifier, log_regressor, plain_columns, trusted_types
+from tests.support.embedded import FACTS, flights, logged, opened, registered, settings_in
 
-INPUTS = ["wind", "distance"]
 TOKEN = "ghp_" + "a1B2" * 9
-FACTS = {
-    "purpose": "Warn planners of flights that will probably be late.",
-    "personal_data": False,
-    "affected_people": "none",
-    "autonomy": "advises",
-}
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a process a user of its own")
 
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    environ = {"WORKBENCH_HOME": str(tmp_path_factory.mktemp("home")), "CHECKS_BOOTSTRAP_RESAMPLES": "20"}
-    return load(environ={f"MAJLIS_{name}": value for name, value in environ.items()})
+    return settings_in(tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture(scope="module")
 def wb(settings: Settings) -> Iterator[Workbench]:
-    with connect(settings, environ={}) as workbench:
+    with opened(settings) as workbench:
         yield workbench
 
 
 @pytest.fixture(scope="module")
 def rows(wb: Workbench) -> pd.DataFrame:
-    rng = np.random.default_rng(11)
-    rows = pd.DataFrame({"wind": rng.normal(10, 4, 600), "distance": rng.uniform(100, 2000, 600)})
-    rows["late"] = (rows.wind + rng.normal(0, 4, 600) > 12).astype(int)
+    rows = flights(600)
     wb.lake.write(rows, "gold.flights", mode="overwrite")
     wb.lake.write(pd.DataFrame({"email": ["amira@example.org", "omar@example.org"]}), "gold.passengers")
     return rows
-
-
-def logged(rows: pd.DataFrame, **options: Any) -> str:
-    """An honest model, in the run that is open."""
-    model = LogisticRegression(max_iter=500).fit(rows[INPUTS], rows.late)
-    info = mlflow.sklearn.log_model(
-        model,
-        name="model",
-        signature=infer_signature(rows[INPUTS], model.predict_proba(rows[INPUTS])),
-        input_example=rows[INPUTS].head(2),
-        pyfunc_predict_fn="predict_proba",
-        pip_requirements=[],
-        **({"serialization_format": "skops"} | options),
-    )
-    return str(info.model_uri)
-
-
-def registered(wb: Workbench, model_uri: str, name: str) -> Version:
-    evaluation = {"table": "gold.flights", "version": 0, "target": "late", "features": INPUTS}
-    return wb.register(model_uri, name, evaluation, FACTS).wait(120)
 
 
 def verdicts(version: Version) -> dict[str, str]:
@@ -82,6 +57,97 @@ def verdicts(version: Version) -> dict[str, str]:
 def actions(wb: Workbench, version: Version) -> list[str]:
     found = wb.audit(subject=f"{version.model}/{version.version}", limit=100)
     return [record["action"] for record in found]
+
+
+@pytest.fixture(scope="module")
+def cells(wb: Workbench) -> pd.DataFrame:
+    """A table as people have them: words, whole numbers, booleans of which some are missing."""
+    rng = np.random.default_rng(5)
+    rows = pd.DataFrame(
+        {
+            "size of cell": rng.normal(0, 1, 600),
+            "count": rng.integers(0, 9, 600),
+            "stained": np.where(rng.random(600) < 0.1, None, rng.random(600) < 0.5),
+        }
+    )
+    signal = rows["size of cell"] + rows["count"] / 9 + rng.normal(0, 0.5, 600)
+    rows["kind"] = np.select([signal < 0, signal < 1], ["benign", "unclear"], "malignant")
+    rows["grade"] = np.select([signal < 0, signal < 1], [3, 5], 9)
+    rows["ill"] = np.where(signal > 0.5, "yes", "no")
+    rows["days"] = (100 + 30 * signal).astype(int)
+    wb.lake.write(rows, "gold.cells", mode="overwrite")
+    return rows
+
+
+LOOKED_AT = ["size of cell", "count", "stained"]
+
+
+def learned(model: Any) -> Any:
+    return make_pipeline(SimpleImputer(), StandardScaler(), model)
+
+
+def by_hand(run: Any, model: Any, example: pd.DataFrame) -> str:
+    """As MLflow's own documentation logs a model: what it answers is what `predict` says, a word."""
+    info = mlflow.sklearn.log_model(
+        model,
+        name="model",
+        input_example=example,
+        serialization_format="skops",
+        skops_trusted_types=trusted_types(model),
+        pip_requirements=[],
+    )
+    return str(info.model_uri)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("target", "model", "log", "metric"),
+    [
+        ("kind", LogisticRegression(max_iter=500), log_classifier, "accuracy"),
+        ("grade", LogisticRegression(max_iter=500), log_classifier, "accuracy"),
+        ("ill", LogisticRegression(), log_classifier, "roc_auc"),
+        ("kind", LogisticRegression(max_iter=500), by_hand, "accuracy"),
+        ("days", Ridge(), log_regressor, "mae"),
+    ],
+)
+def test_a_table_as_people_have_it_goes_through(
+    wb: Workbench, cells: pd.DataFrame, target: str, model: Any, log: Any, metric: str
+) -> None:
+    """Labels in words, labels that do not count from 0, amounts; what the author claims is found again."""
+    inputs = plain_columns(cells[LOOKED_AT])
+    fitted = learned(model).fit(inputs, cells[target])
+    claims = {
+        "accuracy": lambda: accuracy_score(cells[target], fitted.predict(inputs)),
+        "roc_auc": lambda: roc_auc_score(cells[target] == "yes", fitted.predict_proba(inputs)[:, 1]),
+        "mae": lambda: mean_absolute_error(cells[target], fitted.predict(inputs)),
+    }
+    with wb.track("cells") as run:
+        uri = log(run, fitted, inputs.head(3))
+    evaluation = {"table": "gold.cells", "version": 0, "target": target}
+    found = wb.check(uri, evaluation, {metric: float(claims[metric]())})
+    faults = {check["name"]: check["reason"] for check in found if check["verdict"] in ("failed", "error")}
+    assert not faults, faults
+    assert any(check["name"] == "better_than_baseline" and check["value"] > 0 for check in found)
+
+
+@pytest.mark.parametrize(
+    ("where", "target", "said"),
+    [
+        ({"kind": "unheard of"}, "kind", "no rows"),
+        ({"kind": 7}, "kind", "own type"),
+        ({}, "stained", "no label"),
+    ],
+)
+def test_rows_that_nothing_can_be_measured_on_are_refused_at_once(
+    wb: Workbench, cells: pd.DataFrame, where: dict[str, Any], target: str, said: str
+) -> None:
+    with wb.track("flights"):
+        uri = logged(
+            cells.rename(columns={"size of cell": "wind", "count": "distance"}).assign(late=cells.days > 100)
+        )
+    evaluation = {"table": "gold.cells", "version": 0, "target": target, "where": where}
+    with pytest.raises(Invalid, match=said):
+        wb.register(uri, "cells", evaluation, FACTS)
 
 
 class Runs:

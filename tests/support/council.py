@@ -16,7 +16,7 @@ from majlis.control.service import ControlPlane
 from majlis.errors import Unauthenticated
 from majlis.files import write_whole
 from majlis.registry import versions
-from majlis.registry.versions import DeploymentRow, ReleaseRow, RevisionRow, Stage, State
+from majlis.registry.versions import DeploymentRow, KeyRow, ReleaseRow, RevisionRow, Stage, State
 
 API = "/services/majlis/api/v1"
 REASON = {"reason": "a reason that is long enough"}
@@ -128,5 +128,8 @@ def furnished(control: ControlPlane) -> None:
         live.revisions = [
             RevisionRow(number=n, release="flights-2", weight=n - 1.0, created_by="amira", created_at=now)
             for n in (1, 2)
+        ]
+        live.keys = [
+            KeyRow(id="key-amira", sha256="a" * 64, principal="amira", created_at=now, expires_at=later)
         ]
         session.add(live)

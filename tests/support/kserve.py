@@ -1,9 +1,9 @@
 """KServe and its Prometheus in memory: as much of them as a rollout meets.
 
-Objects are held against excerpts of KServe's own schemas (config/crd/full in github.com/kserve/kserve),
-written by hand, and strict: a field that is not listed is refused. They are kept with a resourceVersion, and
-put into effect at once by KServe's rules for `canaryTrafficPercent`. Prometheus sums what the gateways'
-pages would say.
+Objects are held against excerpts of the schemas of KServe 0.20 (config/crd/full in github.com/kserve/kserve)
+and Gateway API 1.5, written by hand, and strict: a field that is not listed is refused. They are kept with a
+resourceVersion; a service is ready at once, unless its release is broken or pods take time to start.
+Prometheus sums what the gateways' pages would say.
 """
 
 import json
@@ -23,7 +23,7 @@ from starlette.routing import Route
 from majlis.serving.metrics import Meter, Report, exposition
 
 Thing = dict[str, Any]
-STRING, WHOLE = {"type": "string"}, {"type": "integer"}
+STRING, WHOLE, FLAG = {"type": "string"}, {"type": "integer"}, {"type": "boolean"}
 
 
 def exactly(required: tuple[str, ...] = (), **properties: Thing) -> Thing:
@@ -44,44 +44,72 @@ METADATA = exactly(
     labels={"type": "object", "additionalProperties": {"type": "string", "maxLength": 63}},
     annotations={"type": "object", "additionalProperties": STRING},
 )
+NAMED = ("name",)
 MODEL = exactly(
     ("modelFormat",),
-    modelFormat=exactly(("name",), name=STRING, version=STRING),
+    modelFormat=exactly(NAMED, name=STRING, version=STRING),
     protocolVersion=STRING,
     runtime=STRING,
     storageUri=STRING,
-    env={"type": "array", "items": exactly(("name",), name=STRING, value=STRING)},
+    env={"type": "array", "items": exactly(NAMED, name=STRING, value=STRING)},
+    volumeMounts={
+        "type": "array",
+        "items": exactly(("mountPath", "name"), name=STRING, mountPath=STRING, readOnly=FLAG),
+    },
 )
 PREDICTOR = exactly(
     minReplicas=WHOLE | {"minimum": 0},
-    canaryTrafficPercent=WHOLE | {"minimum": 0, "maximum": 100},
+    serviceAccountName=STRING,
+    automountServiceAccountToken=FLAG,
+    enableServiceLinks=FLAG,
     model=MODEL,
+    volumes={"type": "array", "items": exactly(NAMED, name=STRING, configMap=exactly(name=STRING))},
 )
-STEP = exactly(serviceName=STRING, nodeName=STRING, weight=WHOLE | {"minimum": 1, "maximum": 99})
-NODE = exactly(
-    ("routerType",),
-    routerType={"enum": ["Sequence", "Splitter", "Ensemble", "Switch"]},
-    steps={"type": "array", "items": STEP},
+REFERENCE = {"name": STRING, "port": WHOLE | {"minimum": 1, "maximum": 65535}}
+BACKEND = exactly(NAMED, **REFERENCE, weight=WHOLE | {"minimum": 0, "maximum": 1_000_000})
+FILTER = exactly(
+    ("type", "requestMirror"),
+    type={"const": "RequestMirror"},
+    requestMirror=exactly(("backendRef",), backendRef=exactly(NAMED, **REFERENCE)),
 )
-GRAPH = exactly(("nodes",), nodes={"type": "object", "required": ["root"], "additionalProperties": NODE})
+PATH = exactly(
+    type={"enum": ["Exact", "PathPrefix", "RegularExpression"]}, value=STRING | {"maxLength": 1024}
+)
+RULE = exactly(
+    matches={"type": "array", "maxItems": 64, "items": exactly(path=PATH)},
+    filters={"type": "array", "maxItems": 16, "items": FILTER},
+    backendRefs={"type": "array", "maxItems": 16, "items": BACKEND},
+)
+HOST = STRING | {"pattern": r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"}
+ROUTE = exactly(
+    parentRefs={"type": "array", "items": exactly(NAMED, name=STRING, namespace=STRING)},
+    hostnames={"type": "array", "maxItems": 16, "items": HOST},
+    rules={"type": "array", "maxItems": 16, "items": RULE},
+)
 
 
-def whole(kind: str, version: str, spec: Thing) -> Thing:
+def whole(kind: str, version: str, **content: Thing) -> Thing:
     """The schema of one kind of object."""
     return exactly(
-        ("apiVersion", "kind", "metadata", "spec"),
-        apiVersion={"const": f"serving.kserve.io/{version}"},
+        ("apiVersion", "kind", "metadata", *content),
+        apiVersion={"const": version},
         kind={"const": kind},
         metadata=METADATA,
-        spec=spec,
         status={"type": "object"},
+        **content,
     )
 
 
 SCHEMAS = {
-    "inferenceservices": whole("InferenceService", "v1beta1", exactly(("predictor",), predictor=PREDICTOR)),
-    "inferencegraphs": whole("InferenceGraph", "v1alpha1", GRAPH),
+    "inferenceservices": whole(
+        "InferenceService", "serving.kserve.io/v1beta1", spec=exactly(("predictor",), predictor=PREDICTOR)
+    ),
+    "httproutes": whole("HTTPRoute", "gateway.networking.k8s.io/v1", spec=ROUTE),
+    "configmaps": whole(
+        "ConfigMap", "v1", data={"type": "object", "additionalProperties": STRING | {"maxLength": 1_048_576}}
+    ),
 }
+VERBS = {"GET": "list", "POST": "create", "PUT": "update", "DELETE": "delete"}  # that the client needs
 
 
 class FakeKServe:
@@ -89,18 +117,22 @@ class FakeKServe:
 
     def __init__(self) -> None:
         self.objects: dict[tuple[str, str], Thing] = {}
-        self.revisions: dict[str, dict[str, Thing]] = defaultdict(dict)  # of each service: name → model
+        self.slow = False  # whether pods take time to start
+        self.asked: set[tuple[str, str]] = set()  # verb and kind of each request
         self.meters: dict[tuple[str, str], Meter] = {}
         self.version = 0
         self.writes: list[str] = []
         self.broken: set[str] = set()  # releases that cannot be loaded
         self.down = False
         self.interfere = 0  # writes that find the object changed by somebody else
-        api = "/apis/serving.kserve.io/{version}/namespaces/{namespace}/{plural}"
+        places = [
+            root + "/namespaces/majlis-models/{plural}"
+            for root in ("/apis/serving.kserve.io/v1beta1", "/apis/gateway.networking.k8s.io/v1", "/api/v1")
+        ]
         self.app = Starlette(
             routes=[
-                Route(api, self.many, methods=["GET", "POST"]),
-                Route(api + "/{name}", self.one, methods=["GET", "PUT", "DELETE"]),
+                *(Route(place, self.many, methods=["GET", "POST"]) for place in places),
+                *(Route(place + "/{name}", self.one, methods=["PUT", "DELETE"]) for place in places),
                 Route("/api/v1/query", self.query, methods=["GET"]),
             ]
         )
@@ -108,6 +140,7 @@ class FakeKServe:
     async def many(self, request: Request) -> JSONResponse:
         """List, or create."""
         plural = request.path_params["plural"]
+        self.asked.add((VERBS[request.method], plural))
         if self.down:
             return refused(503, "the API is down")
         if request.method == "GET":
@@ -119,8 +152,9 @@ class FakeKServe:
         return self.write(plural, await request.json(), None)
 
     async def one(self, request: Request) -> JSONResponse:
-        """Read, replace or delete."""
+        """Replace or delete."""
         key = request.path_params["plural"], request.path_params["name"]
+        self.asked.add((VERBS[request.method], key[0]))
         if self.down:
             return refused(503, "the API is down")
         if key not in self.objects:
@@ -156,68 +190,60 @@ class FakeKServe:
         return JSONResponse(made, 200 if there else 201)
 
     def reconcile(self, made: Thing) -> None:
-        """What KServe does: a new model is a new revision; the percentage divides, 100 rolls out."""
-        name, spec = made["metadata"]["name"], made["spec"]["predictor"]
-        revisions = self.revisions[name]
-        component = made["status"].setdefault("components", {}).setdefault("predictor", {})
-        newest = component.get("latestCreatedRevision")
-        if newest is None or revisions[newest] != spec["model"]:
-            newest = f"{name}-predictor-{len(revisions) + 1:05d}"
-            revisions[newest] = deepcopy(spec["model"])
-            component["latestCreatedRevision"] = newest
-        release = spec["model"]["storageUri"].rpartition("/")[2]
+        """What KServe does: pods are started, and it says how that went."""
+        release = made["spec"]["predictor"]["model"]["storageUri"].rpartition("/")[2]
+        well = release not in self.broken and not self.slow
+        made["status"]["modelStatus"] = {"transitionStatus": "UpToDate" if well else "InProgress"}
         if release in self.broken:
             made["status"]["modelStatus"] = {
                 "transitionStatus": "BlockedByFailedLoad",
                 "lastFailureInfo": {"message": f"{release}: the signature does not fit"},
             }
-            made["status"]["conditions"] = [{"type": "Ready", "status": "False"}]
-            return  # the traffic stays where it was
-        rolled = component.get("latestRolledoutRevision", "")
-        if rolled == newest:
-            rolled = component.get("previousRolledoutRevision", "")
-        component["latestReadyRevision"] = newest
-        percent = spec.get("canaryTrafficPercent", 100) if rolled else 100
-        traffic = [{"revisionName": newest, "latestRevision": True, "percent": percent}]
-        if percent < 100:
-            traffic.append(
-                {"revisionName": rolled, "latestRevision": False, "percent": 100 - percent, "tag": "prev"}
-            )
-        elif component.get("latestRolledoutRevision") != newest:
-            component["previousRolledoutRevision"] = component.get("latestRolledoutRevision", "")
-            component["latestRolledoutRevision"] = newest
-        component["traffic"] = traffic
-        made["status"]["conditions"] = [{"type": "Ready", "status": "True"}]
-        made["status"]["modelStatus"] = {"transitionStatus": "UpToDate"}
-        made["status"]["url"] = f"http://{name}.example.com"
+        made["status"]["conditions"] = [{"type": "PredictorReady", "status": str(well)}]
+
+    def started(self) -> None:
+        """The pods that took time are there."""
+        self.slow = False
+        for (plural, _), made in self.objects.items():
+            if plural == "inferenceservices":
+                self.reconcile(made)
+
+    def revision(self, backend: Thing) -> str:
+        """The revision, as we name it, behind a reference of a route."""
+        service = self.objects["inferenceservices", backend["name"].removesuffix("-predictor")]
+        [told] = [
+            e["value"]
+            for e in service["spec"]["predictor"]["model"]["env"]
+            if e["name"] == "MAJLIS_GATEWAY_ONLY"
+        ]
+        return str(told.partition("/")[2])
 
     def traffic(self, name: str) -> dict[str, float]:
-        """The share of each revision (as we name them) of a deployment's traffic."""
-        graph = self.objects.get(("inferencegraphs", f"{name}-ab"))
-        steps = (
-            [{"serviceName": name, "weight": 100}]
-            if graph is None
-            else graph["spec"]["nodes"]["root"]["steps"]
-        )
-        shares: dict[str, float] = defaultdict(float)
-        for step in steps:
-            service = self.objects["inferenceservices", step["serviceName"]]
-            for part in service["status"]["components"]["predictor"]["traffic"]:
-                model = self.revisions[step["serviceName"]][part["revisionName"]]
-                revision = next(e["value"] for e in model["env"] if e["name"] == "MAJLIS_REVISION")
-                shares[revision] += step["weight"] * part["percent"] / 10_000
-        return {revision: share for revision, share in shares.items() if share}
+        """The share of each revision of a deployment's traffic."""
+        if (route := self.objects.get(("httproutes", name))) is None:
+            return {}
+        backends = route["spec"]["rules"][0]["backendRefs"]
+        total = sum(one["weight"] for one in backends)
+        return {self.revision(one): one["weight"] / total for one in backends if one["weight"]}
+
+    def copied(self, name: str) -> list[str]:
+        """The revisions that get a copy of each request."""
+        filters = self.objects["httproutes", name]["spec"]["rules"][0]["filters"]
+        return [self.revision(one["requestMirror"]["backendRef"]) for one in filters]
 
     def ask(self, name: str, requests: int, failing: frozenset[str] = frozenset(), seed: int = 0) -> None:
         """Requests of callers; those that a failing revision gets are not answered."""
         generator = np.random.default_rng(seed)
         shares = self.traffic(name)
-        for revision in generator.choice(list(shares), requests, p=list(shares.values())):
-            meter = self.meters.setdefault((name, str(revision)), Meter(name, str(revision)))
-            failed = revision in failing
-            meter.observe(500 if failed else 200, float(generator.lognormal(-7, 0.3)))
-            if not failed:
-                meter.score(np.array([[generator.uniform()]]))
+        if not shares or not requests:
+            return
+        for chosen in generator.choice(list(shares), requests, p=list(shares.values())):
+            for revision in (str(chosen), *self.copied(name)):
+                meter = self.meters.setdefault((name, revision), Meter(name, revision))
+                failed = revision in failing
+                meter.observe(500 if failed else 200, float(generator.lognormal(-7, 0.3)))
+                if not failed:
+                    meter.score(np.array([[generator.uniform()]]))
 
     async def query(self, request: Request) -> JSONResponse:
         """Prometheus: `sum by (labels) (metric)` over what the pods' metrics pages say."""

@@ -80,7 +80,8 @@ class Change(NamedTuple):
 class Store:
     """The objects of one namespace and the history of their changes."""
 
-    def __init__(self, history: int = 1000) -> None:
+    def __init__(self, history: int = 1000, namespace: str = NAMESPACE) -> None:
+        self.namespace = namespace
         self.version = 1
         self.things: dict[Key, Thing] = {}
         self.history: deque[Change] = deque(maxlen=history)
@@ -93,7 +94,7 @@ class Store:
     def read(self, plural: str, name: str) -> Thing:
         """One object."""
         try:
-            return self.things[Key(plural, NAMESPACE, name)]
+            return self.things[Key(plural, self.namespace, name)]
         except KeyError:
             raise Refused(404, f'{plural} "{name}" not found') from None
 
@@ -105,9 +106,9 @@ class Store:
         except kubernetes_validate.ValidationError as error:
             raise Refused(400, f"{KINDS[plural]} cannot be handled: {error.message}") from error
         name = new["metadata"]["name"]
-        if Key(plural, NAMESPACE, name) in self.things:
+        if Key(plural, self.namespace, name) in self.things:
             raise Refused(409, f'{plural} "{name}" already exists')
-        new["metadata"] |= {"uid": str(uuid.uuid4()), "namespace": NAMESPACE, "creationTimestamp": now()}
+        new["metadata"] |= {"uid": str(uuid.uuid4()), "namespace": self.namespace, "creationTimestamp": now()}
         if plural == "pods":
             new["status"] = {"phase": "Pending"}
         return self.keep("ADDED", plural, new)
@@ -130,7 +131,7 @@ class Store:
         """Write down a change, and tell everybody."""
         self.version += 1
         thing["metadata"]["resourceVersion"] = str(self.version)
-        key = Key(plural, NAMESPACE, thing["metadata"]["name"])
+        key = Key(plural, self.namespace, thing["metadata"]["name"])
         if kind == "DELETED":
             del self.things[key]
         else:
@@ -150,7 +151,7 @@ class Store:
         """Write down what happened to a pod, for people to read."""
         about = {key: pod["metadata"][key] for key in ("name", "namespace", "uid")}
         event = {
-            "metadata": {"name": f"{about['name']}.{uuid.uuid4().hex[:16]}", "namespace": NAMESPACE},
+            "metadata": {"name": f"{about['name']}.{uuid.uuid4().hex[:16]}", "namespace": self.namespace},
             "involvedObject": {"kind": "Pod", "apiVersion": "v1"} | about,
             "type": kind,
             "reason": reason,
@@ -289,7 +290,7 @@ class ApiServer:
     def plural(self, request: web.Request) -> str:
         """The kind that a request is about; only our namespace and these kinds exist."""
         plural, namespace = request.match_info["plural"], request.match_info["namespace"]
-        if plural not in KINDS or namespace != NAMESPACE:
+        if plural not in KINDS or namespace != self.store.namespace:
             raise Refused(404, f"the server could not find {plural} in {namespace}")
         return plural
 

@@ -30,9 +30,30 @@ from tests.support.workbench import ROOT, free_ports, without_settings
 VALUES = ROOT / "hub_config" / "kubernetes" / "values.yaml"
 CONFIG = Path(__file__).with_name("kube_hub_config.py")
 PASSWORD, SECOND_ENGINEER, SPENDER = "a password of the tests", "second-engineer", "spender"
-CONTROL_URL, CONTROL_ADDRESS = "http://majlis-control:8082", address_of(250)
+SERVING = "majlis-serving"  # the gateway's namespace
+# Where the pods of our Deployments are: the first one's address, the next ones' follow.
+PLACES = {"majlis-control": 250, "mlflow": 251, "majlis-gateway": 240}
+CONTROL_ADDRESS, TRACKING_ADDRESS, GATEWAY_ADDRESS = (address_of(number) for number in PLACES.values())
+SERVICES = {  # the Services that the chart's values and our manifests name, and where they lead here
+    "majlis-control:8082": f"{CONTROL_ADDRESS}:8082",
+    "mlflow:8083": f"{TRACKING_ADDRESS}:8083",
+    "majlis-gateway.majlis-serving": GATEWAY_ADDRESS,
+    "majlis-gateway-peers.majlis-serving": ",".join(
+        address_of(PLACES["majlis-gateway"] + n) for n in range(4)
+    ),
+}
 MISSING_IMAGE = "registry.example.org/majlis/gone:1"
 START_SECONDS, STOP_SECONDS, POLL_SECONDS = 90.0, 30.0, 0.1
+
+
+MANIFESTS: dict[
+    str, dict[str, Thing]
+] = {}  # by kind and name; ConfigMaps by namespace, they are all called alike
+for each in resolved(VALUES.parent):
+    about = each["metadata"]
+    MANIFESTS.setdefault(each["kind"], {})[
+        about["namespace"] if each["kind"] == "ConfigMap" else about["name"]
+    ] = each
 
 
 def taint(key: str, value: str) -> tuple[dict[str, str], ...]:
@@ -60,7 +81,8 @@ class Cluster:
         self.folder, self.names = folder, names
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, name="cluster")
-        self.store = Store()
+        self.store, self.serving = Store(), Store(namespace=SERVING)
+        self.stores = {store.namespace: store for store in (self.store, self.serving)}
         self.api = ApiServer(self.store)
 
     def do(self, work: Coroutine[Any, Any, Any]) -> Any:
@@ -76,22 +98,74 @@ class Cluster:
 
     async def join(self) -> None:
         """Let the nodes join."""
-        image = {"/srv/majlis": ROOT}
-        self.nodes = Nodes(self.store, NODES, self.folder, frozenset({MISSING_IMAGE}), self.names, image)
+        missing, shares = frozenset({MISSING_IMAGE}), {"majlis": self.folder / "share"}
+        self.nodes = Nodes(self.store, NODES, self.folder, missing, self.names, shares)
+        self.servers = Nodes(self.serving, NODES, self.folder, missing, self.names, shares)
 
-    def create(self, plural: str, thing: Thing) -> None:
+    def create(self, plural: str, thing: Thing, namespace: str = NAMESPACE) -> None:
         """Keep something in the cluster, as `kubectl apply` does."""
 
         async def created() -> None:
-            self.store.create(plural, thing)
+            self.stores[namespace].create(plural, thing)
 
         self.do(created())
+
+    def delete(self, plural: str, name: str, namespace: str = NAMESPACE) -> None:
+        """Let something go, as `kubectl delete` does."""
+
+        async def deleted() -> None:
+            self.stores[namespace].delete(plural, name)
+
+        self.do(deleted())
+
+    def run(self, deployment: Thing, number: int = 0) -> None:
+        """One pod of a Deployment."""
+        name, namespace = deployment["metadata"]["name"], deployment["metadata"]["namespace"]
+        template = deepcopy(deployment["spec"]["template"])
+        address = address_of(PLACES[name] + number)
+        template["metadata"] |= {"name": f"{name}-{number}", "annotations": {ADDRESS: address}}
+        self.create("pods", template, namespace)
+
+    def wait(self, name: str, namespace: str = NAMESPACE) -> None:
+        """Wait until a pod is ready; fail with its log where it ended instead."""
+        deadline = time.monotonic() + START_SECONDS
+        while not self.is_ready(name, namespace):
+            (pod,) = [each for each in self.things("pods", namespace) if each["metadata"]["name"] == name]
+            log = self.folder / f"{name}.log"
+            assert pod["status"]["phase"] in ("Pending", "Running"), log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(POLL_SECONDS)
+
+    def exists(self, name: str, namespace: str = NAMESPACE) -> bool:
+        """Is there such a pod?"""
+        return any(each["metadata"]["name"] == name for each in self.things("pods", namespace))
+
+    def endpoints(self, namespace: str) -> list[str]:
+        """Addresses of the pods that a Service leads to: the ready ones that do not go."""
+        return [
+            pod["status"]["podIP"]
+            for pod in self.things("pods", namespace)
+            if not pod["metadata"].get("deletionTimestamp")
+            and any(
+                each["type"] == "Ready" and each["status"] == "True" for each in pod["status"]["conditions"]
+            )
+        ]
+
+    def is_ready(self, name: str, namespace: str = NAMESPACE) -> bool:
+        """Is a pod ready?"""
+        return any(
+            each["type"] == "Ready" and each["status"] == "True"
+            for pod in self.things("pods", namespace)
+            if pod["metadata"]["name"] == name
+            for each in pod["status"].get("conditions", [])
+        )
 
     def stop(self) -> None:
         """End every pod, and the API."""
         try:
             self.do(self.api.leave())
             self.do(self.nodes.close())
+            self.do(self.servers.close())
         finally:
             self.loop.call_soon_threadsafe(self.loop.stop)
             self.thread.join(STOP_SECONDS)
@@ -105,11 +179,11 @@ class Cluster:
         """Let it answer again."""
         self.do(self.api.come())
 
-    def things(self, plural: str) -> list[Thing]:
-        """What the cluster holds of a kind."""
+    def things(self, plural: str, namespace: str = NAMESPACE) -> list[Thing]:
+        """What a namespace holds of a kind."""
 
         async def listed() -> list[Thing]:
-            return self.store.every(plural)
+            return self.stores[namespace].every(plural)
 
         found: list[Thing] = self.do(listed())
         return found
@@ -140,14 +214,19 @@ class KubeHub:
         overrides: Mapping[str, str] = MappingProxyType({}),  # settings, as environment variables name them
         spawner: str = "",  # the class of another spawner, to compare with
         control: bool = False,  # with a control plane, as its manifest says
+        databases: Mapping[str, str] = MappingProxyType(
+            {}
+        ),  # with MLflow and a gateway too: the Secret of theirs
     ) -> None:
-        self.control = control
+        self.databases = databases
+        self.control = control or bool(databases)
         self.log = folder / "hub.log"
         port, hub_port, proxy_port = free_ports(3)
         self.url, self.decisions_url = f"http://127.0.0.1:{port}", f"http://{CONTROL_ADDRESS}:8082"
-        names = {"hub:8081": f"127.0.0.1:{hub_port}", "proxy-public": f"127.0.0.1:{port}"}
+        names = {"hub:8081": f"127.0.0.1:{hub_port}", "proxy-public": f"127.0.0.1:{port}"} | SERVICES
         self.cluster = Cluster(folder, names)
-        self.tokens = {name: secrets.token_hex(32) for name in (roles.CONTROL, roles.DECISIONS)}
+        services = (roles.CONTROL, roles.DECISIONS, *([roles.TRACKING] if databases else []))
+        self.tokens = {name: secrets.token_hex(32) for name in services}
         self.settings_overrides = {
             "MAJLIS_SETTINGS": str(ROOT / "settings.ini"),
             "MAJLIS_WORKBENCH_HOME": str(folder / "var"),
@@ -161,7 +240,8 @@ class KubeHub:
             "KUBE_HUB_PACE": str(pace),
             "KUBE_HUB_SPAWNER": spawner,
             "KUBE_HUB_TOKENS": json.dumps(self.tokens),
-            "KUBE_HUB_CONTROL": "yes" if control else "",
+            "KUBE_HUB_SERVICES": json.dumps(SERVICES),
+            "KUBE_HUB_CONTROL": "yes" if self.control else "",
             "MAJLIS_HUB_ORIGIN": self.url,
             "MAJLIS_DECISIONS_ORIGIN": self.decisions_url,
             "KUBE_HUB_URL": self.url,
@@ -176,7 +256,7 @@ class KubeHub:
         """Start the cluster, the control plane where asked, and the hub; wait until they answer."""
         self.cluster.start()
         if self.control:
-            self.start_control_plane()
+            self.start_services()
         environment = self.environment | {"KUBECONFIG": write_config(self.folder, self.cluster.api.url)}
         command = [sys.executable, "-m", "jupyterhub", "-f", str(CONFIG)]
         with self.log.open("wb") as log:
@@ -190,31 +270,39 @@ class KubeHub:
             time.sleep(POLL_SECONDS)
         return self
 
-    def start_control_plane(self) -> None:
-        """Run the control plane as its manifest says, with the two addresses and the secrets of this hub."""
-        manifests = {
-            (each["kind"], each["metadata"]["name"]): each
-            for each in resolved(VALUES.parent)
-            if each["metadata"].get("namespace") == NAMESPACE
-        }
-        config = deepcopy(manifests["ConfigMap", "majlis"])
-        config["data"] |= {"MAJLIS_HUB_ORIGIN": self.url, "MAJLIS_DECISIONS_ORIGIN": self.decisions_url}
-        config["data"] |= {"MAJLIS_KUBERNETES_PROXY_URL": self.url}  # there is no name server
-        self.cluster.create("configmaps", config)
+    def start_services(self) -> None:
+        """Run our Deployments as their manifests say, with the two addresses and the secrets of this hub."""
+        for config in MANIFESTS["ConfigMap"].values():
+            mine = deepcopy(config)
+            if mine["metadata"]["namespace"] == NAMESPACE:
+                mine["data"] |= {"MAJLIS_HUB_ORIGIN": self.url, "MAJLIS_DECISIONS_ORIGIN": self.decisions_url}
+                mine["data"] |= {"MAJLIS_KUBERNETES_PROXY_URL": self.url}  # there is no name server
+            self.cluster.create("configmaps", mine, mine["metadata"]["namespace"])
         tokens = {f"hub.services.{name}.apiToken": token for name, token in self.tokens.items()}
         self.cluster.create("secrets", secret("hub", tokens))
-        databases = {"store": f"sqlite:///{self.folder}/control.sqlite"}
+        databases = self.databases or {"store": f"sqlite:///{self.folder}/share/control.sqlite"}
         self.cluster.create("secrets", secret("majlis-databases", databases))
         key = self.folder / "signing.pem"
         release.keypair(key, self.folder / "signing.pub")
         self.cluster.create("secrets", secret("majlis-signing", {"signing.pem": key.read_text()}))
-        template = deepcopy(manifests["Deployment", "majlis-control"]["spec"]["template"])
-        template["metadata"] |= {"name": "majlis-control", "annotations": {ADDRESS: CONTROL_ADDRESS}}
-        self.cluster.create("pods", template)
-        deadline = time.monotonic() + START_SECONDS
-        while not answers(f"{self.decisions_url}/services/majlis/health"):
-            assert time.monotonic() < deadline, (self.folder / "majlis-control.log").read_text()
-            time.sleep(POLL_SECONDS)
+        for name, number in self.workloads:
+            self.cluster.run(MANIFESTS["Deployment"][name], number)
+        for name, number in self.workloads:
+            self.cluster.wait(f"{name}-{number}", MANIFESTS["Deployment"][name]["metadata"]["namespace"])
+
+    @property
+    def workloads(self) -> list[tuple[str, int]]:
+        """The pods of our Deployments that are started: as many as replicas or the autoscaler say."""
+        least = {
+            name: scaler["spec"]["minReplicas"]
+            for name, scaler in MANIFESTS["HorizontalPodAutoscaler"].items()
+        }
+        started = list(PLACES) if self.databases else ["majlis-control"]
+        return [
+            (name, number)
+            for name in started
+            for number in range(least.get(name) or MANIFESTS["Deployment"][name]["spec"]["replicas"])
+        ]
 
     def stop(self) -> None:
         """Stop the hub, with its proxy, and the cluster."""

@@ -14,7 +14,7 @@ import yaml
 
 from hub_config import roles
 from hub_config.workbench.bench import PROXY
-from tests.support.kube_hub import CONTROL_URL, PASSWORD, SECOND_ENGINEER, SPENDER, VALUES
+from tests.support.kube_hub import PASSWORD, SECOND_ENGINEER, SPENDER, VALUES
 
 c: Any = get_config()  # type: ignore[name-defined]  # noqa: F821
 folder = Path(os.environ["KUBE_HUB_FOLDER"])
@@ -50,9 +50,11 @@ c.JupyterHub.services = [
     for name, service in values["services"].items()
     if name in tokens  # the others are not started: the hub would wait for them
 ]
+places = json.loads(os.environ["KUBE_HUB_SERVICES"])
 for service in c.JupyterHub.services:
-    if service.get("url") == CONTROL_URL:
-        service["url"] = os.environ["MAJLIS_DECISIONS_ORIGIN"]
+    host = service.get("url", "").removeprefix("http://")
+    if host in places:
+        service["url"] = f"http://{places[host]}"
 c.JupyterHub.load_roles = []
 
 exec(values["extraConfig"]["majlis"])

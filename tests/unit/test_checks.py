@@ -11,11 +11,19 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score, mean_squared_error
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    mean_absolute_error,
+    mean_squared_error,
+    root_mean_squared_error,
+)
 from sklearn.tree import DecisionTreeClassifier
 
+from majlis.errors import Invalid
 from majlis.governance.behaviour import EVERY, differences
 from majlis.governance.checks import Limits, Subject, code, code_digest
+from majlis.governance.labels import chosen, coded, declared
 from majlis.governance.scan import scan
 from majlis.governance.signature import WIDENING, incompatible
 from majlis.registry.artifacts import Description
@@ -432,3 +440,124 @@ def test_scan_reads_what_mlflow_would_load(tmp_path: Path, mlmodel: str, said: s
 def test_scan_finds_programs(tmp_path: Path) -> None:
     folder = model_folder(tmp_path, setup_dot_py=b"x = 1")
     assert [str(finding) for finding in scan(folder, TRUSTED)] == ["setup.py: is a program (danger)"]
+
+
+def test_rows_are_asked_as_the_gateway_asks_them() -> None:
+    """A lake keeps whole numbers and booleans; a signature of floats takes them, missing ones too."""
+    inputs = [
+        column("n"),
+        column("flag"),
+        column("holes"),
+        column("narrow", "float"),
+        column("word", "string"),
+    ]
+    rows = pd.DataFrame(
+        {
+            "word": ["a", None],
+            "n": [2**40, 1],
+            "flag": [True, False],
+            "holes": [True, None],
+            "narrow": pd.array([1, None], dtype="Int32"),
+            "other": [0, 0],
+        }
+    )
+    given = declared(rows, inputs)
+    assert list(given) == ["n", "flag", "holes", "narrow", "word"]
+    assert [str(kind) for kind in given.dtypes] == ["float64"] * 3 + ["float32", "object"]
+    assert given.n.tolist() == [2**40, 1] and given.holes.isna().tolist() == [False, True]
+    whole = declared(pd.DataFrame({"n": [1, 2]}), [column("n", "long")])
+    assert whole.n.dtype == np.int64  # what is declared whole stays whole
+    with pytest.raises(Invalid, match="lacks word"):
+        declared(rows.drop(columns="word"), inputs)
+
+
+LABELS = [
+    (["no", "yes"], pd.Series(["yes", "no"])),
+    ([3, 5, 9], pd.Series([5, 3])),
+    ([False, True], pd.Series([True, False])),
+    ([0.0, 1.0], pd.Series([1, 0])),
+    (["a", "b"], pd.Series(["b", "a"], dtype="category")),
+    (["a", "b"], pd.Series(["b", "a"], dtype="string")),
+    ([0, 1], pd.Series([1, 0], dtype="Int64")),
+]
+
+
+@pytest.mark.parametrize(("classes", "labels"), LABELS)
+def test_labels_are_places_among_the_classes_of_the_model(classes: list[Any], labels: pd.Series) -> None:
+    assert coded(labels, classes).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "said"),
+    [
+        (pd.Series(["a", None], name="y"), ["a"], "1 of 2 rows have no label in y"),
+        (pd.Series([1.0, np.nan], name="y"), [], "1 of 2 rows have no label in y"),
+        (pd.Series(["a", "c"], name="y"), ["a", "b"], "does not know: 'c'"),
+        (pd.Series([0, 7], name="y"), [0, 1], "does not know: 7"),
+        (pd.Series(["a", "b"], name="y"), [], "log_classifier"),
+        (pd.Series(pd.to_datetime(["2024-01-01"]), name="y"), [], "log_classifier"),
+    ],
+)
+def test_a_label_without_a_place_is_refused(labels: pd.Series, classes: list[Any], said: str) -> None:
+    with pytest.raises(Invalid, match=said):
+        coded(labels, classes)
+
+
+def test_what_is_chosen_is_what_scikit_learn_chooses() -> None:
+    rng = np.random.default_rng(4)
+    for classes in (2, 5):
+        table = rng.dirichlet(np.ones(classes), 200)
+        labels = rng.integers(0, classes, 200)
+        wanted = accuracy_score(labels, table.argmax(1))
+        assert (chosen(table) == labels).mean() == wanted
+    column = table[:, :1]
+    assert (chosen(column) == (column.ravel() >= 0.5)).all()
+
+
+def test_accuracy_must_beat_the_commonest_class(subject: Subject) -> None:
+    """Of a rare event: whoever always says no is right 99 times of 100, and knows nothing."""
+    rare = (np.arange(len(subject.rows)) % 100 == 0).astype(int)
+    always_no = np.column_stack([np.ones(len(rare)), np.zeros(len(rare))])
+    state, reason = verdict(
+        "better_than_baseline",
+        subject,
+        labels=rare,
+        predict=lambda frame: always_no[: len(frame)],
+        claimed={"accuracy": accuracy_score(rare, np.zeros(len(rare)))},
+    )
+    assert state == "failed" and "trivial baseline" in reason
+
+
+def test_the_baseline_of_an_error_is_the_best_constant(subject: Subject) -> None:
+    """Whole numbers may be amounts: the median for the absolute error, the mean for the squared one."""
+    prices = (100 * np.exp(subject.rows.wind.to_numpy() / 4)).astype(int)
+    for metric, constant in (("mae", np.median(prices)), ("rmse", prices.mean())):
+        state, reason = verdict(
+            "better_than_baseline",
+            subject,
+            labels=prices,
+            predict=lambda frame, constant=constant: np.full(len(frame), constant),
+            claimed={
+                metric: float(
+                    {"mae": mean_absolute_error, "rmse": root_mean_squared_error}[metric](
+                        prices, np.full(len(prices), constant)
+                    )
+                )
+            },
+        )
+        assert state == "failed" and "trivial baseline" in reason, metric
+    close = dataclasses.replace(
+        subject, labels=prices, predict=lambda frame: 100 * np.exp(frame.wind.to_numpy(float) / 4) + 0.25
+    )
+    assert not close.several and EVERY["better_than_baseline"](close).evidence["metric"] == "rmse"
+    assert EVERY["leakage"](close).verdict == "failed"  # wind alone tells it
+
+
+def test_several_answers_where_one_is_measured_are_refused(subject: Subject) -> None:
+    state, reason = verdict(
+        "better_than_baseline",
+        subject,
+        labels=subject.rows.wind.to_numpy(),
+        predict=lambda frame: np.ones((len(frame), 2)) * 0.5,
+    )
+    assert state == "error" and "2 numbers" in reason

@@ -33,7 +33,7 @@ MANIFESTS = resolved(FOLDER)
 NAMESPACES = {doc["metadata"]["name"]: doc for doc in MANIFESTS if doc["kind"] == "Namespace"}
 WORKLOADS = {doc["metadata"]["name"]: doc for doc in MANIFESTS if doc["kind"] == "Deployment"}
 SCHEMA = yaml.safe_load((FOLDER.parents[1] / "tests" / "support" / "chart.schema.yaml").read_text())
-SETTINGS = load(environ={})
+SETTINGS, INI = load(environ={}), FOLDER.parents[1] / "settings.ini"
 POLICIES = [doc for doc in MANIFESTS if doc["kind"] == "NetworkPolicy"]
 
 
@@ -380,6 +380,63 @@ def test_a_workload_is_restricted_watched_and_bounded(name: str) -> None:
     assert {("PersistentVolumeClaim", claim) for claim in claims} <= named
 
 
+def test_a_gateway_is_replaced_by_one_that_is_ready_and_has_time_to_end() -> None:
+    spec, settings = WORKLOADS["majlis-gateway"]["spec"], load(INI, variables(WORKLOADS["majlis-gateway"]))
+    assert "replicas" not in spec, "it would undo what the autoscaler chose"
+    (scaler,) = [doc["spec"] for doc in MANIFESTS if doc["kind"] == "HorizontalPodAutoscaler"]
+    assert scaler["scaleTargetRef"] == {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "name": "majlis-gateway",
+    }
+    (budget,) = [
+        doc["spec"]
+        for doc in MANIFESTS
+        if doc["kind"] == "PodDisruptionBudget" and doc["metadata"]["name"] == "majlis-gateway"
+    ]
+    assert 1 <= budget["maxUnavailable"] < scaler["minReplicas"], "a drain goes on, and somebody answers"
+    assert spec["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+    pod = spec["template"]["spec"]
+    (container,) = pod["containers"]
+    heard = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert heard > 0
+    assert pod["terminationGracePeriodSeconds"] > heard + settings.gateway.drain_seconds
+    (quota,) = [
+        doc["spec"]["hard"]
+        for doc in MANIFESTS
+        if doc["kind"] == "ResourceQuota" and doc["metadata"]["namespace"] == "majlis-serving"
+    ]
+    most = scaler["maxReplicas"] + spec["strategy"]["rollingUpdate"]["maxSurge"]
+    assert most <= int(quota["count/pods"])
+    assert most * int(container["resources"]["requests"]["cpu"]) <= int(quota["requests.cpu"])
+
+
+def test_no_two_gateways_share_what_each_keeps_for_itself() -> None:
+    workload = WORKLOADS["majlis-gateway"]
+    settings, spec = load(INI, variables(workload)), workload["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    (mount,) = [m for m in container["volumeMounts"] if m["mountPath"] == str(settings.gateway.state)]
+    (volume,) = [each for each in spec["volumes"] if each["name"] == mount["name"]]
+    assert volume == {"name": mount["name"], "emptyDir": {}}
+    shared = [m for m in container["volumeMounts"] if m["name"] == "majlis" and not m.get("readOnly")]
+    assert [m["mountPath"] for m in shared] == [str(settings.gateway.predictions)], (
+        "the log's names are unique"
+    )
+
+
+def test_the_control_plane_asks_every_gateway() -> None:
+    (peers,) = load(INI, config_map("majlis", "majlis")).gateway.peers
+    name, _, namespace = peers.partition(".")
+    (service,) = [
+        doc["spec"]
+        for doc in MANIFESTS
+        if doc["kind"] == "Service" and doc["metadata"] == {"name": name, "namespace": namespace}
+    ]
+    assert service["clusterIP"] == "None"
+    assert service["publishNotReadyAddresses"] is True
+    assert service["selector"] == WORKLOADS["majlis-gateway"]["spec"]["selector"]["matchLabels"]
+
+
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_a_workloads_environment_is_one_that_the_settings_accept(name: str) -> None:
     given = variables(WORKLOADS[name])
@@ -387,9 +444,7 @@ def test_a_workloads_environment_is_one_that_the_settings_accept(name: str) -> N
         "majlis-databases/store": "postgresql+psycopg://u:p@db/m",
         "majlis-databases/tracking": "postgresql://db/t",
     }
-    settings = load(
-        FOLDER.parents[1] / "settings.ini", {key: secret.get(value, value) for key, value in given.items()}
-    )
+    settings = load(INI, {key: secret.get(value, value) for key, value in given.items()})
     (container,) = WORKLOADS[name]["spec"]["template"]["spec"]["containers"]
     (port,) = [each["containerPort"] for each in container["ports"]]
     listens = {
@@ -413,6 +468,7 @@ def test_a_workloads_environment_is_one_that_the_settings_accept(name: str) -> N
             settings.snapshot,
             settings.gateway.predictions,
             settings.gateway.environments,
+            settings.gateway.state,
             settings.features.repo,
         ],
     }

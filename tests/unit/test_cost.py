@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from majlis import clock
 from majlis.access import Principal
-from majlis.cost.budgets import budget_of, charge, require_budget
+from majlis.cost.budgets import budget_of, charge
 from majlis.cost.meter import By, Kind, Measurement, month_of, price_micros, record, report, team_of
-from majlis.errors import Forbidden, Invalid
+from majlis.errors import Invalid
 from majlis.settings import Budgets, Costs
 from majlis.store import Store
 
@@ -175,16 +175,6 @@ def test_a_new_month_begins_with_nothing_spent(store: Store) -> None:
         spend(store, 20)
         stopped.advance(days=30)
         assert spend(store, 8) == [80]
-
-
-def test_an_empty_budget_refuses_what_is_new_with_the_sums(store: Store) -> None:
-    with clock.frozen(JANUARY), store.session() as session:
-        assert require_budget(session, "sami", COSTS, BUDGETS).percent == 0
-        record(session, SAMI, [used("1", cpu_seconds=36000.0)], COSTS)
-        with pytest.raises(Forbidden, match=r"10\.00 of 10\.00 USD"):
-            require_budget(session, "sami", COSTS, BUDGETS)
-        with pytest.raises(Forbidden):
-            require_budget(session, "lena", COSTS, Budgets(default_monthly=0))
 
 
 def test_the_forecast_waits_for_a_pace(store: Store) -> None:

@@ -203,3 +203,23 @@ def test_the_page_of_evidently_needs_no_network(tmp_path) -> None:
 )
 def test_remote_resources_are_found(tag: str) -> None:
     assert remote_resources(f"<html>{tag}</html>")
+
+
+def test_moments_are_compared_as_numbers() -> None:
+    minutes = pd.to_timedelta(np.random.default_rng(3).integers(0, 10**5, (2, 800)).ravel(), unit="min")
+    moments = pd.Series(pd.Timestamp("2024-01-01", tz="Asia/Dubai") + minutes)
+    first, second = moments[:800], moments[800:].reset_index(drop=True)
+    for before, after in ((first, second), (first.dt.date, second.dt.date)):
+        (same,) = report(pd.DataFrame({"t": before}), pd.DataFrame({"t": after})).columns
+        assert same.kind == "numeric" and not same.drifted
+        (moved,) = report(
+            pd.DataFrame({"t": before}), pd.DataFrame({"t": after + pd.Timedelta(days=365)})
+        ).columns
+        assert moved.drifted and moved.effect == 1
+
+
+def test_a_value_missing_for_the_first_time_does_not_change_what_a_column_is() -> None:
+    whole = pd.DataFrame({"flag": [True, False] * 50, "n": [1, 2] * 50})
+    holes = pd.DataFrame({"flag": [True, None] * 50, "n": pd.Series([1, None] * 50, dtype=object)})
+    assert {c.column: c.kind for c in report(whole, holes).columns} == {"flag": "numeric", "n": "numeric"}
+    assert report(whole, holes, []).share == 0

@@ -397,3 +397,52 @@ def test_the_signature_of_the_model_is_complete() -> None:
     assert [*CATEGORICAL, *NUMERIC] == MODEL_FEATURES
     assert {reference.partition(":")[2] for reference in REFERENCES} == {*NUMERIC} - {*SCHEDULE}
     assert {reference.partition(":")[0] for reference in REFERENCES} == {*FEATURE_VIEWS}
+
+
+def test_rows_of_pandas_are_asked_like_any(features: Features) -> None:
+    questions = asked(("JFK", 8), (None, 8), ("LGA", 20))
+    assert features.training_set(questions.to_pandas(), ["weather:temp"]).equals(
+        features.training_set(questions, ["weather:temp"])
+    )
+    features.source("weather", readings(("JFK", 7, 8, 20)).to_pandas())
+    assert features.training_set(questions, ["weather:temp"])["temp"].to_list() == [20, None, None]
+    features.materialize(at(9))
+    assert features.online(questions.to_pandas(), ["weather:temp"])["temp"].to_list() == [20, None, None]
+
+
+def test_a_missing_key_hides_only_the_view_that_needs_it(features: Features) -> None:
+    """As offline: a flight without a tail number has the weather of its airport."""
+    rows = readings(("N1", 7, 8, 12)).rename({"origin": "plane", "temp": "age"})
+    view = FeatureView(
+        name="planes",
+        entities=[entity("plane")],
+        schema=[Field(name="age", dtype=Float64)],
+        source=features.source("planes", rows),
+    )
+    features.apply([entity("plane"), view])
+    features.materialize(at(11))
+    both = ["weather:temp", "planes:age"]
+    flights = asked(("JFK", 11), (None, 11), ("JFK", 11)).with_columns(plane=pl.Series(["N1", "N1", None]))
+    found = features.online(flights, both)
+    assert found.select("temp", "age").rows() == [(43, 12), (None, 12), (43, None)]
+    assert found.equals(features.training_set(flights, both))
+    nothing = features.online(flights.clear(), both)
+    assert nothing.schema == found.schema and nothing.is_empty()
+
+
+@pytest.mark.parametrize("ask", ["training_set", "online"])
+def test_what_a_view_does_not_have_is_named(features: Features, ask: str) -> None:
+    with pytest.raises(Invalid, match=r"no feature 'tmp'(?s:.*)It has temp"):
+        getattr(features, ask)(asked(("JFK", 8)), ["weather:tmp"])
+
+
+def test_a_key_of_another_type_is_refused(features: Features) -> None:
+    numbers = asked(("JFK", 8)).with_columns(origin=pl.lit(7, pl.Int64))
+    with pytest.raises(Invalid, match="Cast them"):
+        features.training_set(numbers, ["weather:temp"])
+
+
+def test_a_moment_without_a_zone_materializes_nothing(features: Features) -> None:
+    with pytest.raises(Invalid, match="time zone"):
+        features.materialize(at(9).replace(tzinfo=None))
+    assert features.view("weather").most_recent_end_time is None

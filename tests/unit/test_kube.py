@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -134,13 +135,58 @@ def test_only_restricted_profiles_are_closed_to_the_network() -> None:
 def test_the_home_is_the_persons_own_volume() -> None:
     spawner = spawner_for("scientist")
     pod = asyncio.run(chosen(spawner, {}))
-    (volume,) = pod["spec"]["volumes"]
+    volume, _ = pod["spec"]["volumes"]
     assert volume["persistentVolumeClaim"]["claimName"] == spawner.pvc_name
-    (mount,) = container(pod)["volumeMounts"]
-    assert mount["mountPath"] == SETTINGS.kubernetes.home
+    mount, *_ = container(pod)["volumeMounts"]
+    assert mount == {"name": volume["name"], "mountPath": SETTINGS.kubernetes.home}
+    assert spawner.pvc_name == spawner._expand_user_properties("claim-{user_server}"), (
+        "homes keep their names"
+    )
     claim = asyncio.run(plain(spawner.get_pvc_manifest()))
     kubernetes_validate.validate(claim, CLUSTER, strict=True)
     assert claim["spec"]["resources"]["requests"]["storage"] == "10Gi"
+
+
+def test_the_lake_and_the_features_are_where_the_workbench_keeps_them() -> None:
+    pod = asyncio.run(chosen(spawner_for("scientist"), {}))
+    _, shared = pod["spec"]["volumes"]
+    assert shared["persistentVolumeClaim"] == {"claimName": SETTINGS.kubernetes.shared_claim}
+    _, *mounts = container(pod)["volumeMounts"]
+    assert [each["subPath"] for each in mounts] == ["lake", "features"], "nothing else of the share"
+    assert {each["name"] for each in mounts} == {shared["name"]}
+    given = {each["name"]: each.get("value") for each in container(pod)["env"]}
+    found = load(environ={name: value for name, value in given.items() if name.startswith("MAJLIS_")})
+    assert [each["mountPath"] for each in mounts] == [found.lake.uri, str(found.features.repo)]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "mounted"),
+    [
+        ({"LAKE_URI": "s3://lake"}, ["features"]),
+        ({"KUBERNETES_SHARED_CLAIM": ""}, []),
+        ({"LAKE_URI": "/elsewhere/lake", "FEATURES_REPO": "/elsewhere/features"}, []),
+    ],
+)
+def test_what_is_kept_elsewhere_is_not_mounted(overrides: dict[str, str], mounted: list[str]) -> None:
+    settings = load(environ={f"MAJLIS_{name}": value for name, value in overrides.items()})
+    assert [each["subPath"] for each in kube.shared_folders(settings)] == mounted
+    volumes = {each["name"] for each in kube.storage(settings)["volumes"]}
+    assert volumes == {"home", *(["shared"] if mounted else [])}
+    assert kube.server(settings)["environment"]["MAJLIS_LAKE_URI"] == settings.lake.uri
+
+
+@pytest.mark.parametrize(("access", "offered"), [("ReadWriteOnce", []), ("ReadWriteMany", ["cpu-small"])])
+def test_runs_on_other_profiles_are_offered_where_their_server_finds_the_home(
+    access: str, offered: list[str]
+) -> None:
+    cluster = SETTINGS.kubernetes.model_copy(update={"home_access": access})
+    spawner = spawner_for("owner", settings=SETTINGS.model_copy(update={"kubernetes": cluster}))
+    pod = asyncio.run(chosen(spawner, {}))
+    told = {each["name"]: each.get("value") for each in container(pod)["env"]}["MAJLIS_PROFILES"]
+    assert [profile["name"] for profile in json.loads(told)] == offered
+    claim = asyncio.run(plain(spawner.get_pvc_manifest()))
+    assert claim["spec"]["accessModes"] == [access]
+    assert "server" not in spawner.pvc_name_template, "one home for all servers"
 
 
 def test_nothing_of_an_earlier_start_is_left() -> None:

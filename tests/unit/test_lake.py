@@ -6,7 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from itertools import repeat
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import polars as pl
 import pytest
 
@@ -341,3 +343,72 @@ def test_an_empty_lineage_is_an_empty_graph(lake: Lake) -> None:
 def test_names_in_the_drawing_are_escaped() -> None:
     edge = (Thing("table", "<script>alert(1)</script>"), Thing("model", "m"), "<b>")
     assert "<script>" not in Graph(frozenset({edge}))._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (pd.DataFrame({"m": [1, "a"]}), "one type"),
+        (pd.DataFrame([[1, 2]], columns=["a", "a"]), "name of its own"),
+        (pl.DataFrame({"a": [1], "A": [2]}), "upper and lower case"),
+        (pl.DataFrame({"n": pl.Series([2**63], dtype=pl.UInt64)}), "whole numbers up to"),
+        (pl.DataFrame(), "without a column"),
+        ("flights.csv", "read_files"),
+    ],
+)
+def test_rows_that_no_table_can_keep_are_refused_in_words(lake: Lake, rows: object, said: str) -> None:
+    with pytest.raises(Invalid, match=said):
+        lake.write(rows, "bronze.strange")
+    assert not lake.exists("bronze.strange")
+
+
+def test_an_index_with_a_name_is_kept(lake: Lake) -> None:
+    frame = pd.DataFrame({"id": [7, 9], "x": [1.0, 2.0]})
+    written = lake.write(frame.set_index("id"), "bronze.indexed")
+    assert lake.read(written.name).to_dict(as_series=False) == {"id": [7, 9], "x": [1.0, 2.0]}
+    assert lake.read(lake.write(frame, "bronze.plain").name).columns == ["id", "x"]
+
+
+def test_a_way_to_write_that_there_is_not_changes_nothing(lake: Lake) -> None:
+    lake.write(months(1), "silver.flights")
+    with pytest.raises(Invalid, match="apend"):
+        lake.write(months(2), "silver.flights", mode="apend")  # type: ignore[arg-type]
+    assert lake.read("silver.flights").equals(months(1))
+
+
+@pytest.mark.parametrize("where", [{"month": "one"}, {"nothing": 1}, pl.col("nothing") > 1])
+def test_a_filter_that_does_not_fit_is_refused(lake: Lake, where: Any) -> None:
+    lake.write(months(1), "silver.flights")
+    with pytest.raises(Invalid, match="silver.flights"):
+        lake.read("silver.flights", filter=where)
+
+
+def test_any_name_of_a_column_can_be_replaced_by(lake: Lake) -> None:
+    for name in ('a "quoted" one', "a.b c", "عمود", "select"):
+        table = f"silver.n{abs(hash(name))}"
+        lake.write(pl.DataFrame({name: [1, 2], "v": [10, 20]}), table)
+        lake.write(pl.DataFrame({name: [2], "v": [99]}), table, mode="replace_where", where={name: 2})
+        assert sorted(lake.read(table).rows()) == [(1, 10), (2, 99)]
+
+
+def test_a_list_of_nothing_is_a_list_of_strings(lake: Lake) -> None:
+    written = lake.write(pl.DataFrame({"tags": [[None], []]}), "bronze.lists")
+    assert lake.read(written.name).schema == {"tags": pl.List(pl.String)}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["FirstName", "first name", "user.email", "E-Mail", "phoneNumber", "date of birth", "Straße.street"],
+)
+def test_a_name_tells_however_it_is_written(name: str) -> None:
+    assert detect(pl.DataFrame({name: [1]})) == {name: Classification.PII}
+
+
+@pytest.mark.parametrize("name", ["hostname", "emailed", "domestic", "streetcar", "filename"])
+def test_a_word_inside_another_tells_nothing(name: str) -> None:
+    assert detect(pl.DataFrame({name: [1]})) == {name: Classification.INTERNAL}
+
+
+def test_a_card_may_be_a_number() -> None:
+    cards = pl.DataFrame({"n": [4111111111111111, 5500000000000004], "m": [1234567890123456, 1]})
+    assert detect(cards) == {"n": Classification.PII, "m": Classification.INTERNAL}

@@ -5,10 +5,13 @@ from typing import Any
 
 import numpy as np
 import orjson
+import pandas as pd
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from majlis.client_deployments import tensors, values
 from majlis.errors import Invalid, MajlisError, SchemaMismatch
 from majlis.serving.invocations import invocation_request
 from majlis.serving.protocol import DTYPES, Answer, infer_request
@@ -309,3 +312,44 @@ def test_every_kind_of_column_is_admitted_as_itself() -> None:
 def test_signatures_that_cannot_be_enforced_are_refused(inputs: Any) -> None:
     with pytest.raises(Invalid):
         Signature.read(inputs)
+
+
+def test_a_boolean_is_a_number_where_a_float_is_declared() -> None:
+    """A table with a column of booleans goes through a model of floats as pandas writes it."""
+    flag = Signature.read([{"name": "flag", "type": "double"}, {"name": "n", "type": "double"}])
+    batch = infer(flag, tensor("flag", "BOOL", [True, None, False]), tensor("n", "INT64", [1, 2, 3]))
+    assert np.array_equal(batch.numbers("float64"), [[1, 1], [np.nan, 2], [0, 3]], equal_nan=True)
+    assert [type(value) for value in batch.column(0)] == [float] * 3
+    binary = np.array([True, False])
+    head = {"name": "flag", "datatype": "BOOL", "shape": [2], "parameters": {"binary_data_size": 2}}
+    header = orjson.dumps({"inputs": [head, tensor("n", "FP64", [1.0, 2.0])]})
+    read = infer_request(flag, header + binary.tobytes(), len(header)).batch
+    assert read.numbers("float64")[:, 0].tolist() == [1, 0]
+
+
+ROW = {"carrier": "UA", "seats": 149}
+
+
+@pytest.mark.parametrize(
+    "frame", [pl.DataFrame([ROW]), pd.DataFrame([ROW]), ROW, {"carrier": ["UA"], "seats": (149,)}, [ROW]]
+)
+def test_a_client_may_send_what_has_names(frame: Any) -> None:
+    sent = {each["name"]: (each["datatype"], each["data"]) for each in tensors(frame)}
+    assert sent == {"carrier": ("BYTES", ["UA"]), "seats": ("INT64", [149])}
+
+
+@pytest.mark.parametrize(
+    "frame", [np.ones((1, 2)), [[1, 2]], [], pd.Series(ROW), pd.DataFrame({"m": [1, "a"]})]
+)
+def test_a_client_is_told_what_cannot_be_sent(frame: Any) -> None:
+    with pytest.raises(SchemaMismatch, match="cannot be sent|no columns with names"):
+        tensors(frame)
+
+
+def test_one_entity_is_one_row() -> None:
+    assert [values(each) for each in ("u1", 7, ["u1", "u2"], pl.Series([1]))] == [
+        ["u1"],
+        [7],
+        ["u1", "u2"],
+        [1],
+    ]

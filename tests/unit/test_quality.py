@@ -277,3 +277,15 @@ def test_a_quarantine_can_be_written_even_if_it_is_empty(tmp_path: Path) -> None
     lake.write(clean.quarantined, "silver.x_quarantine")
     lake.write(dirty.quarantined, "silver.x_quarantine")
     assert lake.read("silver.x_quarantine")["reasons"].to_list() == [["value above key"]]
+
+
+def test_rows_of_pandas_are_validated_too() -> None:
+    rows = batch((5, 3.0, "a"), (5, 11.0, None))
+    assert validate(rows.to_pandas(), SCHEMA).quarantined.equals(validate(rows, SCHEMA).quarantined)
+
+
+def test_a_column_that_is_called_as_the_reasons_are_is_refused() -> None:
+    with pytest.raises(SchemaMismatch, match="reasons"):
+        validate(
+            pl.DataFrame({"reasons": ["late"], "n": [1]}), pa.DataFrameSchema({"n": pa.Column(pl.Int64)})
+        )

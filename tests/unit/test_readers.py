@@ -1,5 +1,6 @@
 """Readers: every row once, in order, in batches; and clear words where a source is at fault."""
 
+import gzip
 import sqlite3
 from pathlib import Path
 
@@ -164,3 +165,37 @@ def test_an_interface_that_never_ends_is_left() -> None:
     with pytest.raises(Invalid, match="more than 3 pages"):
         numbers(Pages(rows="items", following="next", most=3), transport)
     assert len(asked) == 3
+
+
+def test_the_type_of_a_column_is_that_of_all_its_values(tmp_path: Path) -> None:
+    (tmp_path / "prices.csv").write_text("price,note\n" + "12,\n" * 5000 + "12.5,late\n")
+    (tmp_path / "prices.jsonl").write_text('{"price": 12}\n' * 5000 + '{"price": 12.5, "note": "late"}\n')
+    (tmp_path / "prices.tsv").write_text("price\tnote\n" + "12\t\n" * 5000 + "12.5\tlate\n")
+    for batch in read_files(tmp_path):
+        assert batch.schema == {"price": pl.Float64, "note": pl.String}
+        assert batch.row(-1) == (12.5, "late")
+
+
+@pytest.mark.parametrize("name", ["A.CSV", "a.csv.gz", "a.json", "a.tsv"])
+def test_a_file_is_read_for_what_its_name_says(tmp_path: Path, name: str) -> None:
+    written = {".json": '[{"n": 1}]', ".tsv": "n\n1\n"}.get(Path(name).suffix, "n\n1\n").encode()
+    (tmp_path / name).write_bytes(gzip.compress(written) if name.endswith(".gz") else written)
+    for place in (tmp_path, str(tmp_path), tmp_path / name):
+        assert [batch.rows() for batch in read_files(place)] == [[(1,)]]
+
+
+def test_how_a_file_is_written_can_be_said(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes("name;n\nJosé;NA\n".encode("latin-1"))
+    (batch,) = read_files(tmp_path, separator=";", encoding="latin1", null_values=["NA"])
+    assert batch.rows() == [("José", None)]
+    with pytest.raises(Invalid, match="separator"):
+        list(read_files(tmp_path))
+    with pytest.raises(Invalid, match="seperator"):
+        list(read_files(tmp_path, seperator=";"))
+
+
+@pytest.mark.parametrize("url", ["nonsense", "sqlite+nodriver:///x", "nosuch://user:secret@host/name"])
+def test_a_url_that_cannot_be_used_is_refused(url: str) -> None:
+    with pytest.raises(Invalid, match="cannot be used") as refused:
+        list(read_sql(url, "select 1"))
+    assert "secret" not in str(refused.value)

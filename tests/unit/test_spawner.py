@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -69,6 +70,16 @@ def test_every_profile_of_ours_says_what_this_machine_does_not_enforce(name: str
     assert limits.usable_cores(profile)
     assert limits.unenforced(profile)
     assert int(limits.environment(profile)["OMP_NUM_THREADS"]) >= 1
+
+
+def test_a_server_is_told_of_the_profiles_that_runs_of_its_person_may_have() -> None:
+    settings = load().model_copy(update={"profiles": PROFILES})
+    person = SimpleNamespace(user=SimpleNamespace(groups=[SimpleNamespace(name="scientist")]))
+    shown = {"name": "small", "title": "Small", "size": "2 cores, 4 GiB", "description": ""}
+    assert json.loads(profiles.offer(settings)(person)) == [shown]
+    assert profiles.offer(settings, shared=False)(person) == "[]"
+    none = settings.workbench.model_copy(update={"run_servers": 0})
+    assert profiles.offer(settings.model_copy(update={"workbench": none}))(person) == "[]"
 
 
 LIMITED = Profile(title="A", groups=("scientist",), cpu_limit=1, memory_limit_gib=0.25, cpu_guarantee=0,

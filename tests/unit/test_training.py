@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
 from majlis.errors import Conflict, Invalid, NotFound
@@ -38,7 +39,7 @@ from majlis.training.evaluation import (
     wilson,
 )
 from majlis.training.graph import to_onnx
-from majlis.training.models import log_graph, numbers32, plain_columns
+from majlis.training.models import log_classifier, log_graph, log_regressor, numbers32, plain_columns
 from majlis.training.network import Mlp, Plan, fit, probabilities
 from majlis.training.search import Choice, Integer, Real, params_at, search
 from majlis.training.tracking import environment, track
@@ -275,6 +276,25 @@ def test_a_graph_answers_as_the_network_and_is_served_without_torch(bench: Setti
     assert answer.shape == (600, 2)
     assert np.abs(answer[:, 1] - probabilities(network, prepared)).max() < 1e-5
     assert served.predict(rows.head(1).assign(word=["sideways"])).shape == (1, 2)
+
+
+def test_a_classifier_says_which_class_is_which(bench: Settings) -> None:
+    frame = pd.DataFrame({"x": np.arange(90.0)})
+    for labels in (["low", "mid", "top"], [3, 5, 8]):
+        model = LogisticRegression().fit(frame, np.repeat(labels, 30))
+        with track("unit", settings=bench) as run:
+            address = log_classifier(run, model, frame.head())
+        assert mlflow.models.get_model_info(address).metadata["classes"] == labels
+
+
+def test_a_regressor_is_logged_as_one(bench: Settings) -> None:
+    frame = pd.DataFrame({"x": np.arange(30.0), "n": range(30)})
+    model = LinearRegression().fit(frame, frame.x * 2)
+    with track("unit", settings=bench) as run:
+        with pytest.raises(Invalid, match="log_regressor"):
+            log_classifier(run, model, frame.head())
+        address = log_regressor(run, model, frame.head())
+    assert np.allclose(mlflow.pyfunc.load_model(address).predict(plain_columns(frame)), frame.x * 2)
 
 
 def test_serving_a_graph_imports_neither_torch_nor_scikit_learn() -> None:

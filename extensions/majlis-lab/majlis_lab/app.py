@@ -12,6 +12,7 @@ from traitlets import Bool, Float, Integer, List, Unicode, default
 
 from majlis_lab.changes import Changes, EventsHandler
 from majlis_lab.control import ControlPlane
+from majlis_lab.elsewhere import Elsewhere, Errand, ProfilesHandler, told
 from majlis_lab.files import Files
 from majlis_lab.handlers import (
     ParametersHandler,
@@ -21,9 +22,10 @@ from majlis_lab.handlers import (
     RunHandler,
     RunsHandler,
 )
+from majlis_lab.hub import Hub
 from majlis_lab.idle import Idle, IdleHandler
 from majlis_lab.problems import Missing
-from majlis_lab.runs import Runs
+from majlis_lab.runs import Runs, run_of
 from majlis_lab.schedules import Planner, ScheduleHandler, SchedulesHandler, lake_versions
 from majlis_lab.trained import Tracking, TrainedHandler
 
@@ -59,6 +61,7 @@ class MajlisLab(ExtensionApp):
     trained = Integer(30, help="How many of the latest models are offered for registration.", config=True)
     idle_seconds = Float(help="How long the server may be idle until it stops; 0 is for ever.", config=True)
     idle_warning_seconds = Float(help="How long before that its person is warned.", config=True)
+    hub_seconds = Float(2.0, help="How often to ask the hub for the servers of runs.", config=True)
     history = Integer(100, help="How many runs the history shows.", config=True)
 
     @default("runs_dir")
@@ -83,28 +86,36 @@ class MajlisLab(ExtensionApp):
         root = Path(self.serverapp.root_dir)
         url, token = environ("MAJLIS_URL"), environ("JUPYTERHUB_API_TOKEN")
         self.files = Files(root, self.shelves)
-        self.runs = Runs(Path(self.runs_dir).expanduser(), self.command, root, self.stop_seconds)
+        server, user = environ("JUPYTERHUB_SERVER_NAME"), environ("JUPYTERHUB_USER") or getpass.getuser()
+        folder = Path(self.runs_dir).expanduser()
+        self.runs = Runs(folder, self.command, root, self.stop_seconds, server=server)
+        self.hub = Hub(environ("JUPYTERHUB_API_URL"), token, user, self.control_timeout_seconds)
+        profiles = told(environ("MAJLIS_PROFILES"))
+        self.elsewhere = Elsewhere(self.runs, self.hub, profiles, self.hub_seconds)
+        self.errand = Errand(self.runs, self.hub, run_of(server), self.serverapp) if run_of(server) else None
         self.planner = Planner(self.runs.folder, self.schedule_seconds, lake_versions)
         self.control = ControlPlane(url, token, self.control_timeout_seconds)
         tracking_url, tracking_token = environ("MLFLOW_TRACKING_URI"), environ("MLFLOW_TRACKING_TOKEN")
         self.tracking = Tracking(tracking_url, tracking_token, self.control_timeout_seconds)
-        self.changes = Changes(self.runs, self.control, self.watch_seconds)
+        self.changes = Changes(self.runs, self.elsewhere, self.control, self.watch_seconds)
         self.idle = Idle(self.serverapp, self.runs, self.idle_seconds, self.idle_warning_seconds)
         self.idle.start()
 
     def initialize_handlers(self) -> None:
         """Lay out the addresses, all below `<base url>majlis/`."""
         runs = {"runs": self.runs, "files": self.files}
+        acting = runs | {"elsewhere": self.elsewhere}
         user = environ("JUPYTERHUB_USER") or getpass.getuser()
         trained = {"tracking": self.tracking, "user": user, "limit": self.trained}
         events = {"changes": self.changes, "heartbeat_seconds": self.heartbeat_seconds}
         for path, handler, arguments in [
-            ("runs", RunsHandler, runs | {"history": self.history}),
+            ("runs", RunsHandler, acting | {"history": self.history}),
             (RUN, RunHandler, runs),
-            (f"{RUN}/cancel", RunActionHandler, runs | {"action": "cancel"}),
-            (f"{RUN}/resume", RunActionHandler, runs | {"action": "resume"}),
+            (f"{RUN}/cancel", RunActionHandler, acting | {"action": "cancel"}),
+            (f"{RUN}/resume", RunActionHandler, acting | {"action": "resume"}),
             ("schedules", SchedulesHandler, {"planner": self.planner, "files": self.files}),
             (r"schedules/(?P<name>[^/]+)", ScheduleHandler, {"planner": self.planner}),
+            ("profiles", ProfilesHandler, {"elsewhere": self.elsewhere}),
             ("pipelines", PipelinesHandler, {"files": self.files}),
             ("notebook/parameters", ParametersHandler, {"files": self.files}),
             ("trained", TrainedHandler, trained),
@@ -116,14 +127,20 @@ class MajlisLab(ExtensionApp):
             self.handlers.append((url_path_join("/majlis", path), handler, arguments))
 
     async def _start_jupyter_server_extension(self, serverapp: ServerApp) -> None:
-        """Begin to look for what is due, now that there is a loop to do it in."""
-        self.planner.begin()
+        """Begin to look for what is due, or to do what this server is for; now there is a loop for it."""
+        if self.errand:
+            self.errand.begin()
+        else:
+            self.planner.begin()
 
     async def stop_extension(self) -> None:
-        """Let go; the runs go on unless they were to end with the server."""
+        """Let go; the runs go on unless they were to end with the server, as the one it is there for does."""
         await self.planner.end()
-        if self.stop_runs_at_shutdown:
+        if self.errand:
+            await self.errand.end()
+        if self.stop_runs_at_shutdown or self.errand:
             await self.runs.cancel_all()
+        await self.hub.close()
         await self.control.close()
         await self.tracking.close()
 

@@ -19,6 +19,7 @@ from tornado.iostream import StreamClosedError
 
 from majlis.errors import MajlisError, Unavailable
 from majlis_lab.control import REMEDY, Answer, ControlPlane
+from majlis_lab.elsewhere import Elsewhere
 from majlis_lab.problems import Handler
 from majlis_lab.runs import Runs
 
@@ -31,8 +32,9 @@ log = logging.getLogger(__name__)
 class Changes:
     """Looks at everything a page shows while any page is open, and keeps a digest of each topic."""
 
-    def __init__(self, runs: Runs, control: ControlPlane, every_seconds: float) -> None:
+    def __init__(self, runs: Runs, elsewhere: Elsewhere, control: ControlPlane, every_seconds: float) -> None:
         self.runs = runs
+        self.elsewhere = elsewhere
         self.control = control
         self.every_seconds = every_seconds
         self.digests: dict[str, str] = {}
@@ -70,6 +72,7 @@ class Changes:
 
     async def look(self) -> None:
         """Bring every digest up to date."""
+        await self.elsewhere.look()
         self.digests["runs"] = digest((await asyncio.to_thread(self.runs.mark)).encode())
         try:
             await self.look_at_trail()

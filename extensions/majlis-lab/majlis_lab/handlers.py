@@ -11,6 +11,7 @@ from tornado import web
 
 from majlis.errors import Invalid, MajlisError, Unavailable
 from majlis_lab.control import OUT_OF_ORDER, REMEDY, ControlPlane
+from majlis_lab.elsewhere import Elsewhere
 from majlis_lab.files import Files
 from majlis_lab.forms import form_of
 from majlis_lab.problems import PROBLEM, Handler
@@ -23,8 +24,8 @@ SANDBOX = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:
 class RunsHandler(Handler):
     """`runs`: the history, and starting a run."""
 
-    def initialize(self, runs: Runs, files: Files, history: int) -> None:
-        self.runs, self.files, self.limit = runs, files, history
+    def initialize(self, runs: Runs, files: Files, elsewhere: Elsewhere, history: int) -> None:
+        self.runs, self.files, self.elsewhere, self.limit = runs, files, elsewhere, history
 
     @web.authenticated
     async def get(self) -> None:
@@ -33,26 +34,32 @@ class RunsHandler(Handler):
 
     @web.authenticated
     async def post(self) -> None:
-        source, parameters = self.asked()
-        run_id = await asyncio.to_thread(self.runs.start, source, parameters)
+        source, parameters, profile = self.asked()
+        if profile:
+            run_id = await self.elsewhere.start(source, parameters, profile)
+        else:
+            run_id = await asyncio.to_thread(self.runs.start, source, parameters)
         self.set_header("Location", f"{self.request.path.rstrip('/')}/{run_id}")
         self.answer(shown(self.runs.get(run_id), self.files), HTTPStatus.CREATED)
 
-    def asked(self) -> tuple[Path, Mapping[str, Any]]:
-        """What to run, and with which values."""
+    def asked(self) -> tuple[Path, Mapping[str, Any], str]:
+        """What to run, with which values, and on which profile; empty where it runs here."""
         body = self.body()
-        if strangers := sorted(set(body) - {"pipeline", "notebook", "parameters"}):
+        if strangers := sorted(set(body) - {"pipeline", "notebook", "parameters", "profile"}):
             raise Invalid(
-                f"a run has no {strangers[0]!r}", remedy="Give pipeline or notebook, and parameters."
+                f"a run has no {strangers[0]!r}", remedy="Give pipeline or notebook, parameters, and profile."
             )
+        profile = body.get("profile", "")
+        if not isinstance(profile, str):
+            raise Invalid(f"profile is {profile!r}", remedy="Give a profile's name, or leave it out.")
         parameters = body.get("parameters", {})
         if not isinstance(parameters, dict):
             raise Invalid(f"parameters is {parameters!r}", remedy="Give an object: names and values.")
         match body.get("pipeline"), body.get("notebook"):
             case str(pipeline), None:
-                return self.files.pipeline(pipeline), parameters
+                return self.files.pipeline(pipeline), parameters, profile
             case None, str(notebook):
-                return self.files.notebook(notebook), parameters
+                return self.files.notebook(notebook), parameters, profile
         raise Invalid(
             "a run needs one of pipeline and notebook",
             remedy='Give {"pipeline": "flight_delay"}, or {"notebook": "path/of/a.ipynb"}.',
@@ -73,13 +80,20 @@ class RunHandler(Handler):
 class RunActionHandler(Handler):
     """`runs/{id}/cancel` and `runs/{id}/resume`."""
 
-    def initialize(self, runs: Runs, files: Files, action: str) -> None:
-        self.runs, self.files, self.action = runs, files, action
+    def initialize(self, runs: Runs, files: Files, elsewhere: Elsewhere, action: str) -> None:
+        self.runs, self.files, self.elsewhere, self.action = runs, files, elsewhere, action
 
     @web.authenticated
     async def post(self, run_id: str) -> None:
-        if self.action == "cancel":
+        run = await asyncio.to_thread(self.runs.record, run_id)
+        elsewhere = self.runs.elsewhere(run_id)
+        if self.action == "cancel" and elsewhere and self.runs.alive(run):
+            await self.elsewhere.cancel(run_id)
+        elif self.action == "cancel":
             await self.runs.cancel(run_id)
+        elif elsewhere:
+            await asyncio.to_thread(self.runs.resumable, run_id)
+            await self.elsewhere.send(run_id)
         else:
             await asyncio.to_thread(self.runs.resume, run_id)
         self.answer(shown(await asyncio.to_thread(self.runs.get, run_id), self.files))

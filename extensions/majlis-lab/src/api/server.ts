@@ -46,9 +46,18 @@ export interface IRun {
   parameters: Record<string, unknown>;
   state: RunState;
   reason: string;
+  profile: string; // of the server that is there for this run alone; empty: it runs on the person's usual one
   started_at: string;
   finished_at: string | null;
   steps: IStep[];
+}
+
+/** A size of server that a run may have for itself. */
+export interface IProfile {
+  name: string;
+  title: string;
+  size: string;
+  description: string;
 }
 
 export interface ISchedule {
@@ -82,8 +91,9 @@ const post = { method: 'POST' } as const;
 
 export const server = {
   runs: () => requestAPI<IRun[]>('runs'),
-  start: (source: Source, parameters: Record<string, unknown>) =>
-    requestAPI<IRun>('runs', { ...post, body: { ...source, parameters } }),
+  start: (source: Source, parameters: Record<string, unknown>, profile: string) =>
+    requestAPI<IRun>('runs', { ...post, body: { ...source, parameters, profile } }),
+  profiles: () => requestAPI<IProfile[]>('profiles'),
   cancel: (id: string) => requestAPI<IRun>(`runs/${id}/cancel`, post),
   resume: (id: string) => requestAPI<IRun>(`runs/${id}/resume`, post),
   schedules: () => requestAPI<ISchedule[]>('schedules'),

@@ -1,6 +1,6 @@
 import * as React from 'react';
 
-import { IForm, IRun, server, Source } from '../api/server';
+import { IForm, IProfile, IRun, server, Source } from '../api/server';
 import { useAction, useResource } from '../common/use';
 import { Empty, Loading, ProblemView } from '../common/views';
 import { count } from '../common/words';
@@ -11,6 +11,7 @@ import { checked, typedDefaults } from './form';
 /** Run a notebook: its `parameters` cell as a form. */
 export function NotebookDialog(props: {
   path: string;
+  profile?: string | undefined; // of an earlier run, to run it again there
   close: () => void;
   started: (run: IRun) => void;
   scheduled: () => void;
@@ -30,6 +31,7 @@ export function NotebookDialog(props: {
 export function PipelineDialog(props: {
   path?: string | undefined;
   parameters?: Record<string, unknown> | undefined; // of an earlier run, to run it again
+  profile?: string | undefined;
   close: () => void;
   started: (run: IRun) => void;
   scheduled: () => void;
@@ -88,6 +90,7 @@ export function PipelineDialog(props: {
             scheduled={props.scheduled}
             form={form}
             given={form.path === props.path ? props.parameters : undefined}
+            profile={props.profile}
             source={{ pipeline: form.path }}
           />
         ))}
@@ -99,6 +102,7 @@ function RunForm(props: {
   form: IForm;
   source: Source;
   given?: Record<string, unknown> | undefined;
+  profile?: string | undefined; // of an earlier run, to run it again there
   close: () => void;
   started: (run: IRun) => void;
   scheduled: () => void;
@@ -109,13 +113,16 @@ function RunForm(props: {
   const faulty = Object.keys(faults).length > 0;
   const [choice, setChoice] = React.useState<IChoice>({ often: 'now', time: '03:00', text: '', name: nameOf(form.name) });
   const when = whenOf(choice);
+  const profiles = useResource([], server.profiles).value ?? [];
+  const [profile, setProfile] = React.useState(props.profile ?? '');
+  const chosen = profiles.find(one => one.name === profile); // none: it runs on the usual server
   const start = useAction(async () => {
     if (when) {
       await server.schedule(choice.name, form.path, when, values);
       props.close();
       props.scheduled();
     } else {
-      const run = await server.start(props.source, values);
+      const run = await server.start(props.source, values, chosen?.name ?? '');
       props.close();
       props.started(run);
     }
@@ -139,12 +146,15 @@ function RunForm(props: {
         </p>
       )}
       <WhenFields choice={choice} change={setChoice} />
+      {!when && profiles.length > 0 && <WhereField profiles={profiles} chosen={chosen} change={setProfile} />}
       {start.problem && <ProblemView problem={start.problem} />}
       <footer className="majlis-Modal-foot">
         <span className="majlis-quiet majlis-grow">
           {when
             ? 'It runs while your server is up; a time that was missed is made up for at its next start.'
-            : `${count(form.steps.length, 'notebook')}, in a process of its own: it goes on when you close this page.`}
+            : `${count(form.steps.length, 'notebook')}, in a process of its own: ${
+                chosen ? 'it goes on when your server stops.' : 'it goes on when you close this page.'
+              }`}
         </span>
         <button type="button" className="majlis-Button" onClick={props.close}>
           Cancel
@@ -159,6 +169,40 @@ function RunForm(props: {
         </button>
       </footer>
     </form>
+  );
+}
+
+/** Here, or on a server of its own with another profile. */
+function WhereField(props: {
+  profiles: readonly IProfile[];
+  chosen: IProfile | undefined;
+  change: (name: string) => void;
+}): JSX.Element {
+  const { chosen } = props;
+  const id = React.useId();
+  return (
+    <div className="majlis-Field">
+      <label htmlFor={id}>Where</label>
+      <select
+        id={id}
+        className="majlis-Input"
+        value={chosen?.name ?? ''}
+        aria-describedby={`${id}hint`}
+        onChange={event => props.change(event.target.value)}
+      >
+        <option value="">Here, on your server</option>
+        {props.profiles.map(one => (
+          <option key={one.name} value={one.name}>
+            {one.title}: {one.size}
+          </option>
+        ))}
+      </select>
+      {chosen && (
+        <p id={`${id}hint`} className="majlis-quiet">
+          {chosen.description} A server of its own, with your files; it stops when the run is over.
+        </p>
+      )}
+    </div>
   );
 }
 

@@ -41,7 +41,13 @@ export const runsPlugin: JupyterFrontEndPlugin<void> = {
         const path = (args['path'] as string | undefined) ?? (await saved(notebooks.currentWidget));
         if (path) {
           await openModal(majlis.lab, 'Run notebook as pipeline', close => (
-            <NotebookDialog path={path} close={close} started={started} scheduled={scheduled} />
+            <NotebookDialog
+              path={path}
+              profile={args['profile'] as string | undefined}
+              close={close}
+              started={started}
+              scheduled={scheduled}
+            />
           ));
         }
       }
@@ -55,6 +61,7 @@ export const runsPlugin: JupyterFrontEndPlugin<void> = {
           <PipelineDialog
             path={args['path'] as string | undefined}
             parameters={args['parameters'] as Record<string, unknown> | undefined}
+            profile={args['profile'] as string | undefined}
             close={close}
             started={started}
             scheduled={scheduled}

@@ -192,7 +192,8 @@ function Actions({ run, reload }: { run: IRun; reload: () => void }): JSX.Elemen
             onClick={() =>
               void commands.execute(run.source?.endsWith('.ipynb') ? COMMANDS.runNotebook : COMMANDS.runPipeline, {
                 path: run.source,
-                parameters: run.parameters as never
+                parameters: run.parameters as never,
+                profile: run.profile
               })
             }
           >
@@ -274,12 +275,16 @@ function stepInWords(step: IStep): string {
 function summary(run: IRun): string {
   const finished = run.steps.filter(step => step.state === 'done' || step.state === 'reused').length;
   const reused = run.steps.filter(step => step.state === 'reused').length;
+  const where = run.profile ? `on ${run.profile} · ` : '';
   if (GOING.has(run.state)) {
     const now = run.steps.find(step => step.state === 'running');
-    return `${now ? now.name : 'starting'} · ${finished} of ${count(run.steps.length, 'step')} done`;
+    if (!now && run.profile) {
+      return `${where}its server is starting`;
+    }
+    return `${where}${now ? now.name : 'starting'} · ${finished} of ${count(run.steps.length, 'step')} done`;
   }
   const kept = reused > 0 ? ` · ${reused} reused` : '';
-  return `${finished} of ${count(run.steps.length, 'step')}${kept} · ${agoBriefly(run.started_at)}`;
+  return `${where}${finished} of ${count(run.steps.length, 'step')}${kept} · ${agoBriefly(run.started_at)}`;
 }
 
 function progress(run: IRun): number {
