@@ -28,7 +28,7 @@ from tests.service.test_gateway_worker import MODEL
 CALLERS = 2  # of each deployment
 BEFORE_SECONDS, AFTER_SECONDS = 11.0, 10.0  # a process that dies young is not started again at once
 TARGET_SECONDS = 2.0
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 BODIES: dict[str, dict[str, Any]] = {
     "onnx": {"inputs": [{"name": "x", "shape": [1], "datatype": "FP64", "data": [1.0]}]},
     "python": {"inputs": [{"name": "x", "shape": [1], "datatype": "FP64", "data": [1.0]}]},
@@ -134,11 +134,16 @@ def running(world: World) -> Iterator[Callable[[], psutil.Process]]:
     keeper = threading.Thread(target=keep)
     keeper.start()
     try:
-        wait_until(lambda: all(asked(world, name) for name in BODIES), START_SECONDS)
+        recovered(world)
         yield lambda: current[0]
     finally:
         over.set()
         keeper.join()
+
+
+def recovered(world: World) -> None:
+    """Wait until every deployment answers."""
+    wait_until(lambda: all(asked(world, name) for name in BODIES), START_SECONDS)
 
 
 def asked(world: World, name: str) -> bool:
@@ -162,6 +167,7 @@ def main() -> None:
             running(world := populated(Path(home), workers)) as gateway,
         ):
             for what, victim in VICTIMS.items():
+                recovered(world)
                 with callers(world) as answers:
                     time.sleep(BEFORE_SECONDS)
                     victim(gateway()).kill()
