@@ -128,6 +128,7 @@ class Online(Child):
         self.waiting: deque[Waiting] = deque()
         self.task: asyncio.Task[None] | None = None
         self.up = False
+        self.tried = False  # whether the first start is over, however it went
         self.failures = 0  # of the process, in a row
         self.counts = {"online": 0, "stale": 0, "default": 0, "refused": 0}
 
@@ -138,6 +139,11 @@ class Online(Child):
         """Start the process, once there is a model that needs it."""
         if self.task is None:
             self.task = asyncio.create_task(self.serve())
+
+    @property
+    def starting(self) -> bool:
+        """Whether it was never up, and may be in a moment."""
+        return self.task is not None and not self.tried
 
     async def stop(self) -> None:
         """End the process."""
@@ -323,13 +329,13 @@ class Online(Child):
         except MajlisError as error:
             await self.down(error.message)
         else:
-            self.up, self.reason = True, ""
+            self.up, self.tried, self.reason = True, True, ""
             return
         await asyncio.sleep(min(self.options.retry_seconds * 2.0**self.failures, self.options.start_seconds))
 
     async def down(self, reason: str) -> None:
         """Take the process down."""
-        self.up = False
+        self.up, self.tried = False, True
         self.failures += 1
         await self.kill()
         self.reason = f"{reason}; it said last: {self.said[-1]}" if self.said else reason

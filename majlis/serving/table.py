@@ -58,6 +58,11 @@ class Serving(msgspec.Struct, frozen=True, eq=False):
     reason: str  # why nothing is served, or something else than the snapshot asks for
     meter: Meter  # for requests that reach no revision
 
+    @property
+    def entities(self) -> bool:
+        """Whether a caller may name entities, and the store is asked for them."""
+        return any(live.loaded.entities for live in self.pinned.values())
+
 
 class Endpoint(msgspec.Struct, frozen=True, eq=False):
     """What a path means."""

@@ -83,8 +83,13 @@ class Fleet:
         headers = {"authorization": f"Bearer {self.world.key}"}
         return httpx.post(f"{self.world.url}{path}", json=body, headers=headers, timeout=30)
 
+    def ready(self) -> None:
+        """Wait until the gateway says that it serves; the first caller who names entities is answered."""
+        wait_until(lambda: self.world.synced()["deployments"]["adder"].get("ready"), START_SECONDS)
+        assert answers(self.ask("N1")) == [150.0]
+
     def up(self) -> None:
-        """Wait until the store answers."""
+        """Wait until the store answers again."""
         wait_until(lambda: self.ask("N1").status_code == 200, START_SECONDS)
 
     def counts(self) -> dict[str, int]:
@@ -128,7 +133,7 @@ def sqlite(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> It
     section = FeaturesSection(repo=home / "features")
     fleet = Fleet(home, section, otlp_endpoint=collector.url, trace_sample=0)
     with fleet.world.gateway():
-        fleet.up()
+        fleet.ready()
         yield fleet
 
 
@@ -252,7 +257,7 @@ def test_stale_values_bridge_a_store_that_hangs_and_dies(tmp_path: Path) -> None
     with redis_server(tmp_path, port) as server:
         fleet = Fleet(tmp_path, section, feature_policies="adder=stale", feature_failures=2)
         with fleet.world.gateway() as gateway:
-            fleet.up()
+            fleet.ready()
             assert answers(fleet.ask("N1")) == [150.0]
             server.send_signal(signal.SIGSTOP)
             assert answers(fleet.ask("N1", x=11.0)) == [160.0]
