@@ -9,6 +9,7 @@ __all__ = ['Answer', 'Waiting', 'Settled', 'AuditWriter', 'settle', 'resolve_all
 # %% ../nbs/050_audit_writer.ipynb #9e8f8d19
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -89,6 +90,7 @@ class AuditWriter:
     def _run(self) -> None:
         while group := self._next_group():
             self._write(group)
+            time.sleep(0)  # to those that were answered, whose next records then share the next commit
 
     def _next_group(self) -> list[Waiting]:
         """Everything that waits, up to a group's size; nothing when the writer closes."""

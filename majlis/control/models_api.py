@@ -19,6 +19,8 @@ from starlette.concurrency import run_in_threadpool
 from . import conditions, evidence
 from .exporting import export
 from .identity import Identity
+from .conditions import digest
+from .paging import KEY_MAX
 from .registration import Registration
 from majlis.control.requests import (
     Asked,
@@ -201,12 +203,18 @@ class PolicyText(Asked):
 
 
 @api.post("/policy/test")
-def test_policy(principal: Caller, control: Plane, wanted: PolicyText) -> list[dict[str, Any]]:
-    """The past decisions that another policy would change; nothing is changed by asking."""
+def test_policy(principal: Caller, control: Plane, listed: Listed, wanted: PolicyText) -> dict[str, Any]:
+    """What another policy would change about past decisions, with the sum on the first page."""
+    text = digest(wanted.policy.encode())
+    before, _, place = listed.page.after.partition(".")
+    if listed.page.after and (before != text or not place.isdecimal() or int(place) > KEY_MAX):
+        raise Invalid("The cursor belongs to another policy", remedy="Begin again without a cursor.")
     try:
-        return control.test_policy(principal, wanted.policy)
+        summary, found = control.test_policy(principal, wanted.policy, int(place or 0), listed.page.wanted)
     except SettingsError as error:  # ours to refuse when we start with it, the caller's when they only ask
         raise Invalid(error.message, remedy=error.remedy) from error
+    changes = listed.shown(found, lambda row: f"{text}.{row['place']}")
+    return {"summary": summary, "changes": changes}
 
 # %% ../../nbs/877_control_models_api.ipynb #07e1a538
 @api.get("/releases/{id}")

@@ -77,7 +77,7 @@ def operation(method: str, found: dict[str, Any], settings: ApiSection) -> None:
             header("Idempotency-Key", "A write that is sent again with the same key is done once.")
         )
     if "cursor" in names:
-        answers["200"]["headers"]["Link"] = LINK
+        answers["200"].setdefault("headers", {})["Link"] = LINK
         bounds = {"minimum": 1, "maximum": settings.page_rows_max, "default": settings.page_rows}
         names["limit"]["schema"] = {"type": "integer"} | bounds
     if "if-match" in names:

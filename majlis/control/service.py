@@ -33,6 +33,7 @@ from .registration import Folders, Registration
 from .releasing import Releasing
 from .rollouts import Rollouts
 from .story import Stories
+from .trial import trial
 from ..cost import meter
 from ..envelope import signing_key, verifying_key
 from ..errors import MajlisError
@@ -283,22 +284,14 @@ class ControlPlane:
         with self.store.reading() as session:
             return [versions.model_record(row) for row in versions.models(session, search, after, limit)]
 
-    def test_policy(self, principal: Principal, text: str) -> list[dict[str, Any]]:
-        """The decisions of the past that another policy would change."""
+    def test_policy(
+        self, principal: Principal, text: str, after: int = 0, limit: int | None = None
+    ) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+        """The decisions of the past that another policy would change, and their sum on the first page."""
         principal.require(Scope.READ)
         wanted = policies.parse(text, "the policy to test", tuple(EVERY))
         with self.store.reading() as session:
-            decided = [
-                policies.Decided(
-                    row.subject,
-                    str(row.tier),
-                    policies.Facts.model_validate(row.facts),
-                    tuple(row.lineage["personal_columns"]),
-                    tuple(row.required),
-                )
-                for row in versions.in_state(session, *State, brief=True)
-            ]
-        return [asdict(change) for change in policies.replay(wanted, decided)]
+            return trial(session, wanted, after, limit)
 
     def card(self, principal: Principal, name: str, version: int) -> str:
         """The model card of a version, as HTML."""

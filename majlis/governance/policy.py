@@ -8,7 +8,7 @@ __all__ = ['Affected', 'Autonomy', 'Chair', 'Facts', 'Known', 'Strict', 'Tier', 
 
 # %% ../../nbs/550_governance_policy.ipynb #a0c7a640
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -206,12 +206,10 @@ class Change:
     reasons: tuple[str, ...]  # of the tier it would have
 
 
-def replay(policy: Policy, decided: Iterable[Decided]) -> list[Change]:
-    """The past decisions that `policy` would change."""
-    changes = []
-    for past in decided:
-        tier, reasons = policy.assess(known(past.facts, list(past.personal_columns)))
-        approvals = policy.tiers[tier].approvals
-        if tier != past.tier or {*approvals} != {*past.approvals}:
-            changes.append(Change(past.subject, past.tier, tier, past.approvals, approvals, tuple(reasons)))
-    return changes
+def replay(policy: Policy, past: Decided) -> Change | None:
+    """What `policy` would change about a past decision; None when nothing."""
+    tier, reasons = policy.assess(known(past.facts, list(past.personal_columns)))
+    approvals = policy.tiers[tier].approvals
+    if tier == past.tier and {*approvals} == {*past.approvals}:
+        return None
+    return Change(past.subject, past.tier, tier, past.approvals, approvals, tuple(reasons))

@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -168,3 +169,24 @@ def test_a_cursor_gives_nobody_a_right(
     query = following(http.get(f"{API}/models", params={"limit": 1}))
     identity.who = PEOPLE["nothing"]
     assert http.get(f"{API}/models", params=query).status_code == 403
+
+
+def test_the_trial_of_a_policy_comes_in_pages_after_its_sum(
+    http: TestClient, filled: Callable[[Add, range], None]
+) -> None:
+    filled(a_model, range(10, 15))  # which are high, though nothing of what they declare is
+    shipped = Path("hub_config/policy.yaml").read_text()
+    whole = http.post(f"{API}/policy/test", json={"policy": shipped}).json()
+    assert whole["summary"] == {"judged": 5, "changed": 5, "moves": {"high → low": 5}}
+    answer = http.post(f"{API}/policy/test", json={"policy": shipped}, params={"limit": 2})
+    assert answer.json()["summary"] == whole["summary"]
+    read = answer.json()["changes"]
+    filled(a_model, range(20, 22))
+    while query := following(answer):
+        answer = http.post(f"{API}/policy/test", json={"policy": shipped}, params=query)
+        assert answer.json()["summary"] is None
+        read += answer.json()["changes"]
+        other = http.post(f"{API}/policy/test", json={"policy": f"{shipped}\n"}, params=query)
+        assert other.status_code == 422 and "another policy" in other.json()["detail"]
+    assert [row["subject"] for row in read] == [f"model-{n}/1" for n in (*range(10, 15), 20, 21)]
+    assert read[:5] == whole["changes"]

@@ -237,21 +237,26 @@ def test_policy_test_tells_which_past_decisions_another_policy_would_change(
     decided("loans/4", "medium", autonomy="decides")
     shipped = Path("hub_config/policy.yaml").read_text()
     assert call("policy", "test", "hub_config/policy.yaml") == 0
-    assert "no past decision would change" in capsys.readouterr().out
+    assert "none of 2 past decisions would change" in capsys.readouterr().out
 
     careful, new = yaml.safe_load(shipped), tmp_path / "new.yaml"
     careful["rules"].append({"tier": "high", "when": {"autonomy": "decides"}, "because": "nobody looks"})
     careful["tiers"]["low"]["approvals"] = ["review"]
     new.write_text(yaml.safe_dump(careful, sort_keys=False))
     assert call("policy", "test", str(new)) == 1
-    heads, *lines = capsys.readouterr().out.splitlines()
+    first, heads, *lines = capsys.readouterr().out.splitlines()
+    assert first.startswith("2 of 2 past decisions would change (")
+    assert "medium → high: 1" in first and "low, with other approvals: 1" in first
     assert heads.split() == ["subject", "tier", "approvals", "because"] and len(lines) == 2
     assert "delays/1" in lines[0] and "low → low" in lines[0] and "nobody → review" in lines[0]
     assert "loans/4" in lines[1] and "medium → high" in lines[1] and "nobody looks" in lines[1]
     assert "review → review, own, comply" in lines[1]
     assert call("policy", "test", str(new), "--json") == 1
     told = json.loads(capsys.readouterr().out)
-    assert [(row["subject"], row["tier_after"]) for row in told] == [("delays/1", "low"), ("loans/4", "high")]
+    found = [(row["subject"], row["tier_after"]) for row in told["changes"]]
+    assert found == [("delays/1", "low"), ("loans/4", "high")] and told["summary"]["changed"] == 2
+    assert call("policy", "test", str(new), "--most", "1") == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "… and 1 more; --most shows more of them"
 
 
 @pytest.mark.timeout(120)
