@@ -221,7 +221,7 @@ class Keeper:
 
     def code(self, release: str) -> bool:
         """Whether a release is served by a process of its own."""
-        return not (self.options.releases / release / ONNX).is_file()
+        return not (self.shelf.place(release) / ONNX).is_file()
 
     def needed(self) -> frozenset[str]:
         """Releases that are wanted or still answer."""
