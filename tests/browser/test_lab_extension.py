@@ -240,13 +240,17 @@ def test_register_offers_what_the_open_notebook_logged(lab: Page, scientist: Per
     for name in ("first", "second"):
         open_file(lab, f"{name}.ipynb")
         expect(lab.locator("#jp-main-statusbar")).to_contain_text("| Idle", timeout=SLOW_MS)
-        lab.locator(".jp-NotebookPanel:visible .jp-Cell").first.click()
+        opened = lab.locator(
+            ".jp-NotebookPanel:visible", has_text=f'name="{name}"'
+        )  # others may be beside it
+        opened.locator(".jp-Cell").first.click()
         lab.keyboard.press("Control+Enter")
-        said = lab.locator(".jp-NotebookPanel:visible .jp-OutputArea-output", has_text="logged models:/")
-        expect(said).to_be_visible(timeout=SLOW_MS)
+        said = opened.locator(".jp-OutputArea-output", has_text="logged models:/")
+        expect(said.first).to_be_visible(timeout=SLOW_MS)
     for name, other in (("first", "second"), ("second", "first")):  # "second" is the newer one
         lab.locator(".lm-TabBar-tabLabel", has_text=f"{name}.ipynb").first.click()
-        lab.locator(".jp-NotebookPanel:visible").get_by_role("button", name="Register").click()
+        opened = lab.locator(".jp-NotebookPanel:visible", has_text=f'name="{name}"')
+        opened.get_by_role("button", name="Register").click()
         choice = lab.get_by_role("dialog").get_by_label("Trained model")
         expect(choice.locator("option").first).to_contain_text(f"{name} of lab-panel", timeout=SLOW_MS)
         expect(choice).to_have_value("0")
