@@ -10,7 +10,7 @@ from typing import Any
 
 from hub_config import roles, services
 from majlis.settings import load
-from spawner import budget, kube, profiles
+from spawner import budget, cgroups, kube, profiles
 from spawner.isolation import isolation
 from spawner.local import LocalSpawner
 
@@ -58,6 +58,8 @@ c.LocalSpawner.notebooks = project / "notebooks"
 c.LocalSpawner.profiles = settings.profiles
 c.LocalSpawner.purse = budget.purse(settings, services.decisions_origin(settings))
 c.LocalSpawner.isolated = isolation([project]).on
+c.LocalSpawner.cgroup = cgroups.tree().folder
+c.LocalSpawner.processes = bench.server_processes
 c.Spawner.server_token_scopes = roles.server_token_scopes()
 c.JupyterHub.allow_named_servers = bench.run_servers > 0  # each carries out one run
 c.JupyterHub.named_server_limit_per_user = bench.run_servers

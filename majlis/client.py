@@ -32,6 +32,7 @@ if (
 ):  # imported when they are first asked for: they cost more than a notebook's first cell should
     from majlis.data.lake import Lake
     from majlis.features.store import Features
+    from majlis.serving.batch import Predicted
     from majlis.training.tracking import TrackedRun
 
 # %% ../nbs/900_client.ipynb #c1a7b001
@@ -217,6 +218,21 @@ class Workbench:
     def reviews(self) -> Rows:
         """The versions that wait for a decision, and whose."""
         return Rows(self.api.listing("/reviews"), ["model", "version", "tier", "owner", "required", "due"])
+
+    def predict_table(
+        self,
+        release: str,  # id of a signed release
+        table: str,  # layer.table of the lake
+        into: str,  # layer.table for the predictions
+        *,
+        keep: Sequence[str],  # columns that stand beside the predictions: the table's key
+        version: int | None = None,  # of the table; None: the latest
+        client: Any = None,  # a dask.distributed.Client; without one the parts are done here
+    ) -> "Predicted":
+        """Apply a release to all of a table, part by part; the same call goes on where one was stopped."""
+        from majlis.serving.batch import predict_table
+
+        return predict_table(self.settings, release, table, into, keep=keep, version=version, client=client)
 
     def deploy(
         self,

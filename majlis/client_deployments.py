@@ -182,6 +182,23 @@ class Deployment:
         except NotFound:
             return None
 
+    def outcomes(
+        self,
+        labels: Any,  # frame with `id` (of the prediction log) and `label`; all that are known so far
+        measure: str = "correct",  # share of right answers; or `mean` of a number, such as money earned
+        *,
+        threshold: float = 0.5,  # at which a single score counts as class 1
+        low: float = 0.0,  # smallest number that can happen, for `mean`
+        high: float = 1.0,  # largest
+    ) -> dict[str, Any]:
+        """Compare what became of an A/B test's predictions: the rollout, its difference among `compared`."""
+        frame = labels if isinstance(labels, pl.DataFrame) else pl.from_pandas(labels)
+        known = frame.select(pl.col("id"), pl.col("label").cast(pl.Float64)).drop_nulls().drop_nans()
+        body = known.to_dict(as_series=False)
+        asked = {"measure": measure, "threshold": threshold, "low": low, "high": high}
+        sent = {"ids": body["id"], "labels": body["label"]} | asked
+        return dict(self.api("POST", f"{self.path}/rollout/outcomes", json=sent))
+
     def promote(self, reason: str) -> Self:
         """Give all traffic to the release that is being rolled out, now."""
         self.api("POST", f"{self.path}/rollout/promote", json={"reason": reason})

@@ -46,6 +46,7 @@ class Workbench(Section):
     stop_timeout_seconds: Seconds = 20
     idle_seconds: Annotated[float, Field(ge=0)] = 3600
     idle_warning_seconds: Seconds = 300
+    server_processes: Count = 4096
     run_servers: Annotated[int, Field(ge=0)] = 3
     spawner: Literal["local", "kubernetes"] = "local"
 
@@ -149,6 +150,7 @@ class ServingSection(Section):
     """[serving]: where releases are served."""
 
     target: Literal["local", "kserve"] = "local"
+    batch_part_rows: Count = 100_000
     kserve_api_url: str = Field(default="https://kubernetes.default.svc", pattern=r"^https?://[^/\s]+$")
     kserve_token_file: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
     kserve_ca_file: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount/ca.crt")

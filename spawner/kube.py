@@ -15,7 +15,7 @@ from spawner import idle
 from spawner import profiles as entitlement
 from spawner.budget import purse
 from spawner.limits import GIB
-from spawner.profiles import CAPACITY, IMAGE
+from spawner.profiles import CAPACITY, IMAGE, shown
 
 SPOT, ON_DEMAND = "spot", "on-demand"  # what the option `capacity` can be
 USUAL = "usual"  # what the option `image` is called where the chart, not the profile, says which that is
@@ -59,6 +59,7 @@ def guard(settings: Settings) -> Callable[[Any, Mapping[str, Any]], None]:
         try:
             check(settings.profiles, groups_of(spawner), options)
         except MajlisError as error:
+            entitlement.forget(spawner)
             raise entitlement.refusal(error) from error
         reset(spawner)
 
@@ -74,10 +75,12 @@ def check(profiles: Mapping[str, Profile], groups: Collection[str], options: Map
             continue
         if option not in choices:
             known = ", ".join([entitlement.OPTION, *choices])
-            raise Invalid(f"The profile {name!r} has no option {option!r}", remedy=f"Options are: {known}.")
+            raise Invalid(
+                f"The profile {name!r} has no option {shown.repr(option)}", remedy=f"Options are: {known}."
+            )
         if value not in choices[option]:
             raise Invalid(
-                f"{option} = {value!r} is no choice of the profile {name!r}",
+                f"{option} = {shown.repr(value)} is no choice of the profile {name!r}",
                 remedy=f"Choose one of: {', '.join(choices[option])}.",
             )
     return name

@@ -9,14 +9,19 @@ from majlis.settings import Profile
 GIB = 2**30
 
 
-def apply(profile: Profile) -> Callable[[], None]:
-    """A function for the new process to call before it becomes the server."""
+def apply(profile: Profile, enter: Callable[[], None] | None = None) -> Callable[[], None]:
+    """A function for the new process to call before it becomes the server.
+
+    With `enter` it joins a control group, which holds memory and processor for all of a server's processes.
+    """
     memory, cores = int(profile.memory_limit_gib * GIB), usable_cores(profile)
 
     def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold secrets
+        if enter is not None:
+            return enter()
         _, most = resource.getrlimit(resource.RLIMIT_DATA)
         resource.setrlimit(resource.RLIMIT_DATA, (memory if most < 0 else min(memory, most), most))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold secrets
         os.sched_setaffinity(0, cores)
 
     return limit
@@ -34,9 +39,9 @@ def environment(profile: Profile) -> dict[str, str]:
     return dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS"), threads)
 
 
-def unenforced(profile: Profile) -> list[str]:
-    """What the profile promises and this machine does not see to, in words."""
-    found = ["the memory limit holds for each process, not for all of a server's together"]
+def unenforced(profile: Profile, grouped: bool = False) -> list[str]:
+    """What the profile promises and this machine does not see to; `grouped`: there are control groups."""
+    found = [] if grouped else ["the memory limit holds for each process, not for all of a server's together"]
     if profile.cpu_limit > len(os.sched_getaffinity(0)):
         found.append(f"this machine has {len(os.sched_getaffinity(0))} cores, not {profile.cpu_limit:g}")
     if profile.cpu_guarantee or profile.memory_guarantee_gib:

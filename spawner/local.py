@@ -7,14 +7,16 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from jupyterhub.spawner import LocalProcessSpawner
-from traitlets import Bool, Dict, Instance, Unicode
+from traitlets import Bool, Dict, Instance, Int, Unicode
 
 from majlis.errors import MajlisError
 from majlis.settings import Profile
 from spawner import limits, profiles
 from spawner.budget import Purse
+from spawner.cgroups import Group
 from spawner.isolation import GROUP, user_id
 
 PRIVATE = 0o700
@@ -31,7 +33,11 @@ class LocalSpawner(LocalProcessSpawner):  # type: ignore[misc]  # jupyterhub has
     purse = Instance(Purse, config=True, help="Asks what is left of a person's budget.")
     isolated = Bool(False, config=True, help="Whether servers run under accounts of their own.")
 
+    cgroup = Instance(Path, allow_none=True, config=True, help="Control group with a group for each server.")
+    processes = Int(config=True, help="Processes and threads a server may have in its control group.")
+
     told = ""  # to the person, as the server starts
+    ran_out = ""  # told at the next start: that the last server's memory was used up
 
     @property
     def home(self) -> Path:
@@ -57,18 +63,49 @@ class LocalSpawner(LocalProcessSpawner):  # type: ignore[misc]  # jupyterhub has
         try:
             name, self.profile = profiles.choose(self.profiles, self.groups, self.user_options)
             profiles.on_this_machine(name, self.user_options)
-            self.told = await self.purse.open(self)
+        except MajlisError as error:
+            profiles.forget(self)
+            raise profiles.refusal(error) from error
+        try:
+            told = await self.purse.open(self)
         except MajlisError as error:
             raise profiles.refusal(error) from error
         self.log.info("%s starts with the profile %s", self.user.name, name)
-        for fact in limits.unenforced(self.profile):
+        facts = limits.unenforced(self.profile, grouped=self.group is not None)
+        for fact in facts:
             self.log.info("Profile %s: %s", name, fact)
+        held = f"Not as the profile says on this machine: {'; '.join(facts)}." if facts else ""
+        self.told = " ".join(part for part in (self.ran_out, told, held) if part)
+        self.ran_out = ""
         self.prepare_home()
         address: tuple[str, int] = await super().start()
         return address
 
+    @property
+    def group(self) -> Group | None:
+        """The control group of this server, where the machine lets us make one."""
+        if self.cgroup is None:
+            return None
+        return Group(self.cgroup / f"server-{self.user.id}-{quote(self.name, safe='')}")
+
+    async def poll(self) -> int | None:
+        """Does the server run? When it has ended, its group goes, too."""
+        status: int | None = await super().poll()
+        if status is not None and self.group is not None:
+            await self.leave(self.group)
+        return status
+
+    async def leave(self, group: Group) -> None:
+        """Keep for its person whether the memory was used up, and let the group go."""
+        if group.killed():
+            size = f"{group.memory_gib():g} GiB"
+            self.ran_out = f"A process of your last server was ended: all of its {size} were used up."
+            self.log.warning("%s: memory was used up in %s", self.user.name, group.path)
+        if not await group.remove():
+            self.log.error("%s: processes stay in %s", self.user.name, group.path)
+
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
-        """What the person reads while they wait: what is left of their budget."""
+        """What the person reads while they wait: what is left of their budget, what is not held here."""
         yield {"progress": FIRST_PROGRESS, "message": "The server is being started."}
         while not self.told:
             await asyncio.sleep(PROGRESS_SECONDS)
@@ -101,7 +138,10 @@ class LocalSpawner(LocalProcessSpawner):  # type: ignore[misc]  # jupyterhub has
 
     def make_preexec_fn(self, name: str) -> Callable[[], None]:
         """What the new process does before it becomes the server: limits first, while it still may."""
-        home, limit, account = self.home, limits.apply(self.profile), self.account
+        home, account, group = self.home, self.account, self.group
+        if group is not None:
+            group.make(self.profile, self.processes)
+        limit = limits.apply(self.profile, group and group.enter)
 
         def become() -> None:
             limit()

@@ -1,6 +1,7 @@
 """Who may start which profile. Every spawner asks here at every start; pure: settings and groups in."""
 
 import json
+import reprlib
 from collections.abc import Callable, Collection, Mapping
 from html import escape
 from typing import Any
@@ -12,6 +13,10 @@ from majlis.settings import Profile, Settings
 
 OPTION = "profile"  # the spawn form's field, and the key in the options of a start through the API
 CAPACITY, IMAGE = "capacity", "image"  # the options that a profile can have on Kubernetes
+SHOWN_CHARACTERS = 200  # of what somebody asked for, in the refusal
+
+shown = reprlib.Repr()
+shown.maxstring = shown.maxother = shown.maxlong = SHOWN_CHARACTERS
 
 
 def entitled(
@@ -37,7 +42,7 @@ def choose(
             remedy="Ask an administrator to add you to a group that may start servers.",
         )
     if not isinstance(wanted, str) or wanted not in profiles:
-        raise Invalid(f"There is no profile {wanted!r}", remedy=f"Yours are: {names}.")
+        raise Invalid(f"There is no profile {shown.repr(wanted)}", remedy=f"Yours are: {names}.")
     if wanted not in allowed:
         raise Forbidden(
             f"The profile {wanted!r} is for the groups {', '.join(profiles[wanted].groups)}",
@@ -55,7 +60,15 @@ def on_this_machine(name: str, options: Mapping[str, Any]) -> None:
                 remedy=f"Leave {option} out; it is for servers on Kubernetes ([workbench] spawner).",
             )
         if option != OPTION:
-            raise Invalid(f"The profile {name!r} has no option {option!r}", remedy=f"Options are: {OPTION}.")
+            raise Invalid(
+                f"The profile {name!r} has no option {shown.repr(option)}", remedy=f"Options are: {OPTION}."
+            )
+
+
+def forget(spawner: Any) -> None:
+    """Let a refused choice go: the hub has kept it, and a start without a choice would make it again."""
+    if spawner.orm_spawner is not None:
+        spawner.orm_spawner.user_options = None
 
 
 def refusal(error: MajlisError) -> web.HTTPError:

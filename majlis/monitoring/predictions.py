@@ -98,10 +98,16 @@ def _columns(texts: pl.Series) -> pl.DataFrame:
 
 def _answers(texts: pl.Series) -> Floats:
     """JSON numbers or lists of numbers as [N, k]."""
-    if str(texts[0]).startswith("["):
-        lists = texts.str.json_decode(pl.List(pl.Float64))
-        return np.asarray(lists.to_list(), float)
-    return texts.cast(pl.Float64).to_numpy().reshape(-1, 1)
+    try:
+        if str(texts[0]).startswith("["):
+            lists = texts.str.json_decode(pl.List(pl.Float64))
+            return np.asarray(lists.to_list(), float)
+        return texts.cast(pl.Float64).to_numpy().reshape(-1, 1)
+    except pl.exceptions.PolarsError as error:
+        raise Invalid(
+            f"the answers are no numbers, such as {texts[0]}, so there is no score to watch",
+            remedy="Serve a model that gives probabilities; log_classifier logs one of scikit-learn so.",
+        ) from error
 
 # %% ../../nbs/700_monitoring_predictions.ipynb #f6d637ed
 def wait_for(

@@ -149,8 +149,9 @@ class Execution:
         return max(1, round(self.began + self.timeout_seconds - time.monotonic()))
 
     def kernel_environ(self) -> dict[str, str]:
-        """The environment of the kernel: ours, but letting Python keep its compiled files."""
-        return {name: value for name, value in self.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        """The environment of the kernel: ours, the notebook's name, and Python keeps compiled files."""
+        kept = {name: value for name, value in self.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        return kept | {"JPY_SESSION_NAME": str(self.source.absolute())}  # as Jupyter names it to its kernels
 
 # %% ../../nbs/415_pipelines_execution.ipynb #dea7d823
 class Manager(NotebookExecutionManager):  # type: ignore[misc]  # papermill has no types

@@ -18,6 +18,7 @@ import msgspec
 from .. import clock
 from ..errors import MajlisError, NotFound, Unavailable
 from ..files import PUBLIC, write_whole
+from ..registry.release import ONNX
 from . import snapshot
 from .log import described
 from .metrics import LOADING, DeploymentState, Meter, RevisionState
@@ -145,20 +146,26 @@ class Keeper:
         )  # subjects of tokens, those seen last at the end
         self.loading: asyncio.Task[None] | None = None
         self.tried: set[str] = set()  # by the loading that runs
+        self.quick = asyncio.Event()  # only models that are code are still missing
         self.remembering: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         return f"Keeper(serial={self.table.snapshot.serial}, deployments={sorted(self.table.servings)})"
 
     async def start(self) -> None:
-        """Serve the published snapshot, or the last good one when that is gone or altered."""
+        """Serve the published snapshot, or the last good one when that is gone or altered.
+
+        Ends when all is loaded but the models that are code, whose processes take seconds to start.
+        """
         try:
             self.wanted = self.mine(snapshot.load(self.options.last_good, self.options.public_key))
         except MajlisError as error:
             log.info("there is no earlier snapshot to fall back on: %s", error.message)
         self.refresh()
         if self.loading is not None:
-            await self.loading
+            quick = asyncio.create_task(self.quick.wait())
+            await asyncio.wait({self.loading, quick}, return_when=asyncio.FIRST_COMPLETED)
+            quick.cancel()
 
     async def watch(self) -> None:
         """Refresh forever."""
@@ -193,14 +200,23 @@ class Keeper:
         return snapshot.only(content, *self.options.only) if self.options.only else content
 
     async def load(self) -> None:
-        """Load what the newest snapshot misses, swap each release in as it comes; then put away the rest."""
+        """Load what the newest snapshot misses, swap each release in as it comes; then put away the rest.
+
+        Models that are code come last.
+        """
         while (missing := self.missing()) and not missing <= self.tried:
-            for name in sorted(missing):
+            for name in sorted(missing, key=lambda name: (self.code(name), name)):
+                if self.code(name):
+                    self.quick.set()
                 self.tried.add(name)
                 if await self.shelf.want(name, self.wanted.revoked):
                     self.swap()
         self.tried.clear()
         self.shelf.keep(self.needed())
+
+    def code(self, release: str) -> bool:
+        """Whether a release is served by a process of its own."""
+        return not (self.options.releases / release / ONNX).is_file()
 
     def needed(self) -> frozenset[str]:
         """Releases that are wanted or still answer."""

@@ -2,6 +2,7 @@
 
 `python -m tests.bench.bench_rollout` prints the share of 10,000 rollouts of an equally good release that
 would be taken back (five signals, the tolerances of the settings), the median time until faulty ones are,
+the share of A/B tests between equals that outcomes would decide though they are looked at after every batch,
 and on a real gateway under load the time from the verdict until no process serves what was taken back.
 """
 
@@ -13,12 +14,14 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from majlis.serving.evidence import log_evidence, threshold
+from majlis.serving.evidence import threshold
 from majlis.serving.rollout import Plan
 from tests.service.gateways import World, failing, linear, wait_until
 from tests.service.planes import asked, control, over, released
+from tests.support.sequences import counted, measured
 
 ROLLOUTS, LOOKS, SECONDS_PER_LOOK, PER_SECOND = 10_000, 20, 5, 100
+TESTS, LABEL_LOOKS, LABEL_BATCH = 10_000, 50, 100  # A/B tests judged by what happened
 QUIET = {"failures": 0.01, "slow": 0.1, "low": 0.25, "middle": 0.5, "high": 0.25}
 FAULTS = {
     "errors +2 points": {"failures": 0.03},
@@ -42,14 +45,10 @@ def evidence(
 ) -> NDArray[np.bool_]:
     """Whether each rollout is rolled back at each look of a step [rollouts, looks]."""
     batch = SECONDS_PER_LOOK * PER_SECOND
-    asked_of = generator.binomial(batch, share, (rollouts, looks))
-    others = batch - asked_of
-    m, n = asked_of.cumsum(1)[..., None], others.cumsum(1)[..., None]
-    quiet = list(QUIET.values())
-    stable = np.stack([generator.binomial(others, rate).cumsum(1) for rate in quiet], -1)
-    candidate = np.stack([generator.binomial(asked_of, rate).cumsum(1) for rate in rates.values()], -1)
-    found = log_evidence(stable, n, candidate, m, granted(plan))
-    return np.asarray((found > threshold(plan.level, len(plan.judged) * len(plan.steps))).any(-1))
+    quiet, faulty = np.array(list(QUIET.values())), np.array(list(rates.values()))
+    seen = counted(generator, rollouts, looks, batch, share, quiet, faulty)
+    needed = threshold(plan.level, len(plan.judged) * len(plan.steps))
+    return np.asarray((seen.worse(granted(plan)) > needed).any(-1))
 
 
 def false_rollbacks(plan: Plan) -> float:
@@ -67,6 +66,28 @@ def median_seconds(plan: Plan, fault: dict[str, float]) -> float:
     found = evidence(np.random.default_rng(8), plan, plan.steps[0], QUIET | fault, 200, 400)
     looks = np.where(found.any(1), found.argmax(1) + 1, np.inf)
     return float(np.median(looks) * SECONDS_PER_LOOK)
+
+
+def false_verdicts(level: float) -> dict[str, float]:
+    """Share of A/B tests between equals that are ever decided, looked at after each batch of labels."""
+    generator, half = np.random.default_rng(9), np.array([0.8])
+    found = {"correct in 80 %": np.zeros(0, bool), "a number of mean 0.2": np.zeros(0, bool)}
+    for _ in range(20):
+        coin = counted(generator, TESTS // 20, LABEL_LOOKS, 2 * LABEL_BATCH, 0.5, half, half)
+        number = measured(generator, TESTS // 20, LABEL_LOOKS, LABEL_BATCH, (1, 4), (1, 4))
+        for name, seen in zip(found, (coin, number), strict=True):
+            decided = seen.apart(level).reshape(TESTS // 20, -1).any(1)
+            found[name] = np.concatenate([found[name], decided])
+    return {name: float(decided.mean()) for name, decided in found.items()}
+
+
+def rows_to_a_verdict(level: float) -> float:
+    """Median labelled rows of each revision until 80 % and 85 % correct are told apart."""
+    generator = np.random.default_rng(10)
+    seen = counted(generator, 500, 200, 2 * LABEL_BATCH, 0.5, np.array([0.8]), np.array([0.85]))
+    decided = seen.apart(level)[..., 0]
+    looks = np.where(decided.any(1), decided.argmax(1) + 1, np.inf)
+    return float(np.median(looks) * LABEL_BATCH)
 
 
 def calm() -> float:
@@ -101,6 +122,10 @@ def main() -> None:
     print(f"at {PER_SECOND} requests a second, {plan.steps[0]:.0%} of them to the candidate:")
     for name, fault in FAULTS.items():
         print(f"  {name}: median {median_seconds(plan, fault):.0f} s to the rollback")
+    for level in (plan.level, 0.05):
+        told = ", ".join(f"{name}: {share:.2%}" for name, share in false_verdicts(level).items())
+        print(f"false verdicts in {TESTS} A/B tests by outcomes, {LABEL_LOOKS} looks, level {level}: {told}")
+    print(f"labelled rows of each until 80 % and 85 % are told apart: {rows_to_a_verdict(plan.level):.0f}")
     print(f"seconds from the verdict to calm: {max(calm() for _ in range(3)):.2f} (worst of 3)")
 
 

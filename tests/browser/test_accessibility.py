@@ -98,6 +98,20 @@ def test_the_pages_of_the_hub(chromium: Browser, workbench: Workbench, people: d
             assert faults(page) == [], (look, path)
 
 
+@pytest.mark.timeout(300)
+def test_a_start_that_is_watched(chromium: Browser, workbench: Workbench, people: dict[str, Person]) -> None:
+    look, page = next(looks(chromium))
+    page.context.set_default_timeout(PATIENCE_MS)
+    log_in(page, workbench, "compliance")
+    page.route("**/progress*", lambda route: route.abort())  # the page stays as long as nothing is told
+    page.goto(f"{workbench.url}/hub/spawn")
+    begin = page.get_by_role("button", name="Start", exact=True)
+    if begin.count():  # with one profile there is nothing to choose
+        begin.click()
+    expect(page.get_by_role("heading", name="Your server is starting")).to_be_visible()
+    assert faults(page) == [], look
+
+
 def shown(page: Page, workbench: Workbench, path: str, says: str) -> None:
     """Open a page of the hub, and wait for what it says."""
     page.goto(f"{workbench.url}/{path if path.startswith('user') else f'hub/{path}'}")

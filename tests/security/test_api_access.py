@@ -81,6 +81,7 @@ TABLE: list[tuple[str, str, Any, frozenset[str]]] = [
     ("GET", "/deployments/live/traffic", None, READERS),
     ("GET", "/deployments/live/rollout", None, READERS),
     ("POST", "/deployments/live/rollout/promote", REASON, AMIRA_OR_ADMIN),
+    ("POST", "/deployments/live/rollout/outcomes", {"ids": ["r-1"], "labels": [1]}, AMIRA_OR_ADMIN),
     ("POST", "/deployments/live/rollout/abort", REASON, AMIRA_OR_ADMIN),
     ("POST", "/deployments/live/keys", {"days": 1}, AMIRA_OR_ADMIN),
     ("GET", "/deployments/live/keys", None, READERS),

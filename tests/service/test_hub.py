@@ -11,6 +11,7 @@ import pytest
 from majlis.access import KERNEL_SCOPES, Scope
 from tests.support import waiting
 from tests.support.people import Person
+from tests.support.strangers import BODIES, TOLD_AT_MOST
 from tests.support.workbench import Workbench
 
 API = "/services/majlis/api/v1"
@@ -114,6 +115,18 @@ def test_profiles_are_for_their_groups(people: People) -> None:
         answer = owner.browser.post("/hub/api/users/owner/server", json=options, headers=headers)
         assert answer.status_code == status, answer.text
         assert told in answer.json()["message"]
+
+
+def test_whatever_is_asked_for_is_refused_and_does_not_stay(people: People) -> None:
+    owner = people["owner"]
+    for what, body in BODIES.items():
+        headers = {"X-XSRFToken": owner.xsrf}
+        answer = owner.browser.post("/hub/api/users/owner/server", json=body, headers=headers)
+        assert 400 <= answer.status_code < 500, f"{what}: {answer.status_code} {answer.text[:200]}"
+        assert len(answer.text) <= TOLD_AT_MOST, what
+    page = owner.page("/hub/spawn")  # there is one profile, so nothing is chosen; nor is what was refused
+    assert "/spawn-pending/" in str(page.url) or "/user/owner/" in str(page.url), page.text[-2000:]
+    owner.start_server()
 
 
 @pytest.mark.parametrize(

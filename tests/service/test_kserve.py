@@ -13,6 +13,7 @@ from majlis import clock
 from majlis.access import local_principal
 from majlis.client import Embedded
 from majlis.control.deployments import Deployments, Wanted
+from majlis.control.keys import Keys
 from majlis.control.kserve import KINDS, Cluster, KServe
 from majlis.control.rollouts import Rollouts
 from majlis.envelope import verifying_key
@@ -187,8 +188,9 @@ def test_pods_learn_their_keys_and_no_others_and_what_is_revoked(bench: Bench) -
     bench.deploy(1)
     wanted = Wanted(release="flights-2", reason="another one")
     bench.rollouts.deploy(AMIRA, "arrivals", wanted)
-    mine = bench.deployments.issue_key(AMIRA, "flights", 1)
-    bench.deployments.issue_key(AMIRA, "arrivals", 1)
+    keys = Keys(bench.deployments)
+    mine = keys.issue(AMIRA, "flights", 1)
+    keys.issue(AMIRA, "arrivals", 1)
 
     def told() -> snapshot.Snapshot:
         text = bench.cluster.objects["configmaps", "flights"]["data"]["snapshot.json"]
@@ -199,8 +201,10 @@ def test_pods_learn_their_keys_and_no_others_and_what_is_revoked(bench: Bench) -
     [volume] = service(bench, "flights-1")["spec"]["predictor"]["volumes"]
     assert volume["configMap"]["name"] == "flights"
     serial = told().serial
-    bench.deployments.issue_key(AMIRA, "arrivals", 1)
+    keys.issue(AMIRA, "arrivals", 1)
     assert told().serial == serial  # what does not concern it wakes nobody
+    keys.withdraw(AMIRA, "flights", mine["id"], "it was in a mail")
+    assert not told().keys
     bench.cluster.objects["configmaps", "flights"]["data"]["snapshot.json"] = "{}"
     bench.look()
     assert set(told().deployments) == {"flights"}

@@ -13,6 +13,7 @@ from tests.conftest import open_folder
 from tests.support.kube import Thing
 from tests.support.kube_hub import MISSING_IMAGE, SECOND_ENGINEER, SPENDER, KubeHub
 from tests.support.people import Person, spend
+from tests.support.strangers import BODIES, TOLD_AT_MOST
 from tests.support.waiting import eventually
 
 API = "/services/majlis/api/v1"
@@ -132,6 +133,16 @@ def test_a_choice_that_is_not_allowed_is_refused_with_what_is(
     assert answer.status_code == status, answer.text
     assert told in answer.json()["message"]
     assert hub.cluster.pod(name) is None
+
+
+def test_whatever_is_asked_for_is_refused_and_begins_nothing(hub: KubeHub) -> None:
+    owner = hub.person("owner")
+    for what, body in BODIES.items():
+        headers = {"X-XSRFToken": owner.xsrf}
+        answer = owner.browser.post("/hub/api/users/owner/server", json=body, headers=headers)
+        assert 400 <= answer.status_code < 500, f"{what}: {answer.status_code} {answer.text[:200]}"
+        assert len(answer.text) <= TOLD_AT_MOST, what
+    assert hub.cluster.pod("owner") is None
 
 
 def test_a_missing_image_ends_the_start_and_the_person_reads_why(hub: KubeHub) -> None:

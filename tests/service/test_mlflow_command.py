@@ -40,6 +40,11 @@ def test_mlflows_command_does_what_the_workbench_does(world: World, tmp_path: Pa
         assert "deployment flights is created" in said
         assert wb.audit(subject="flights")[-1]["detail"]["reason"] == "a first one"
         assert "flights" in mlflow(world, "list", "-t", "majlis")
+        told = mlflow(world, "get", *named)  # MLflow writes a line for each of its facts
+        assert "name: flights" in told and "flights-1" in told
+        assert "Nothing is deployed as 'nothing'" in mlflow(
+            world, "get", "-t", "majlis", "--name", "nothing", fails=True
+        )
         (tmp_path / "rows.json").write_text(json.dumps([{"x": 0.5}, {"x": 1.25}]))
         said = mlflow(world, "predict", *named, "-I", str(tmp_path / "rows.json"))
         assert json.loads(said) == {"predictions": [[1.0], [2.5]]}

@@ -1,6 +1,7 @@
 """The checks: each verdict for a reason, and no way to pass by breaking one."""
 
 import dataclasses
+import math
 import pickle
 import zipfile
 from pathlib import Path
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mlflow.exceptions import MlflowException
 from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
@@ -20,13 +22,15 @@ from sklearn.metrics import (
 )
 from sklearn.tree import DecisionTreeClassifier
 
+from majlis.control.containment import told
 from majlis.errors import Invalid
 from majlis.governance.behaviour import EVERY, differences
 from majlis.governance.checks import Limits, Subject, code, code_digest
-from majlis.governance.labels import chosen, coded, declared
+from majlis.governance.labels import aligned, chosen, coded, declared
 from majlis.governance.scan import scan
 from majlis.governance.signature import WIDENING, incompatible
 from majlis.registry.artifacts import Description
+from majlis.registry.formats import agreement
 
 LIMITS = Limits(bootstrap_resamples=50, latency_requests=10)
 
@@ -561,3 +565,66 @@ def test_several_answers_where_one_is_measured_are_refused(subject: Subject) -> 
         predict=lambda frame: np.ones((len(frame), 2)) * 0.5,
     )
     assert state == "error" and "2 numbers" in reason
+
+
+def test_rows_of_one_class_are_told_to_measure_nothing(subject: Subject) -> None:
+    for claimed in ({}, {"roc_auc": 0.9}):
+        found = EVERY["better_than_baseline"](
+            dataclasses.replace(subject, labels=np.zeros(len(subject.rows), int), claimed=claimed)
+        )
+        assert found.verdict == "failed" and "every label is 0" in found.reason
+        assert "found" not in found.evidence  # nothing that is no number reaches the card
+
+
+def test_the_order_in_which_classes_were_learned_does_not_count() -> None:
+    wanted = ["high", "low", "mid"]
+    table = np.array([[0.7, 0.2, 0.1]])
+    for own in (["low", "mid", "high"], ["mid", "low", "high"], ["high", "mid", "low"], wanted):
+        answers = aligned(lambda frame, own=own: table, own, wanted)(pd.DataFrame())
+        assert {name: answers[0, wanted.index(name)] for name in own} == dict(zip(own, table[0], strict=True))
+    words = aligned(lambda frame: frame.said.to_numpy(), [], wanted)
+    assert words(pd.DataFrame({"said": ["mid", "high", "?"]})).tolist() == [2, 0, -1]
+    with pytest.raises(Invalid, match="log_classifier"):
+        aligned(lambda frame: table, [], wanted)(pd.DataFrame())
+
+
+def test_forms_of_a_model_of_amounts_agree_by_digits() -> None:
+    """A 32-bit float holds seven digits: of a probability that is 1e-7, of a price of a million a tenth."""
+    prices = np.array([1e6, 2.5, 0.125])
+    assert agreement(prices, prices.astype(np.float32)[:, None]) == 0
+    assert agreement(prices * 1.0000001, prices) == pytest.approx(1e-7, rel=0.1)
+    assert agreement(np.array([0.25]), np.array([0.2501])) == pytest.approx(1e-4)
+    assert agreement(np.ones(3), np.ones((3, 2))) == math.inf
+
+
+def test_what_a_model_refuses_is_told_in_a_sentence() -> None:
+    rows = pd.DataFrame({"n": range(900)})
+    error = MlflowException(f"Failed to enforce schema of data '{rows}' with schema 'x'. Error: n is an int.")
+    assert told(error) == "MlflowException: n is an int."
+    assert len(told(ValueError("too\nlong " * 400))) <= 500 and "\n" not in told(ValueError("a\nb"))
+
+
+def test_a_wide_table_is_disturbed_in_few_questions(subject: Subject) -> None:
+    """Every column still is, and a value that one of them may not have spoils no other."""
+    names = [f"x{number}" for number in range(600)]
+    rows = pd.DataFrame(np.random.default_rng(2).random((600, 600)), columns=names)
+    asked: list[int] = []
+
+    def mean(frame: pd.DataFrame) -> np.ndarray[Any, Any]:
+        asked.append(len(frame))
+        if frame.x7.isna().any():
+            raise ValueError("x7 is missing")
+        p = np.clip(frame.fillna(0.5).to_numpy().mean(1), 0, 1)
+        return np.column_stack([1 - p, p])
+
+    wide = dataclasses.replace(
+        subject,
+        rows=rows,
+        labels=np.arange(600) % 2,
+        description=described(*map(column, names)),
+        predict=mean,
+    )
+    found = EVERY["robustness"](wide)
+    assert found.verdict == "passed" and found.evidence["refused"] == ["x7 missing"]
+    assert len(found.evidence["changes"]) == 2 * 600 - 1
+    assert len(asked) < 80 and max(asked) <= 500

@@ -518,8 +518,42 @@ def test_own_finished_models_may_be_registered(server: Server) -> None:
             "logged_at": 1000,
             "metrics": {"test/pr_auc": 0.5},
             "tables": [{"name": "gold.flights", "version": 3}],
+            "here": False,
         }
     ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "tag", "value"),
+    [
+        ({"path": "delays/it's late.ipynb"}, "majlis.notebook", "delays/it's late.ipynb"),
+        ({"path": "renamed.ipynb", "kernel": "k-1"}, "majlis.kernel", "k-1"),
+    ],
+)
+def test_what_the_open_notebook_logged_comes_first(
+    server: Server, asked: dict[str, str], tag: str, value: str
+) -> None:
+    ready, mlflow = "LOGGED_MODEL_READY", "/services/mlflow/api/2.0/mlflow/"
+    logged(server, ("m-9", "scientist", ready))
+    ran = json.loads(server.control.table[f"{mlflow}runs/get?run_id=run-m-9"][2])
+    ran["run"]["data"]["tags"].append({"key": tag, "value": value})
+    info = {"model_id": "m-9", "experiment_id": "1", "source_run_id": "run-m-9", "status": ready}
+    found = {"runs": [{"outputs": {"model_outputs": [{"model_id": "m-9", "step": "0"}]}}]}
+    logged(server, ("m-1", "scientist", ready))  # later, and all that the newest models are
+    for path, content in {
+        "runs/get?run_id=run-m-9": ran,
+        "logged-models/m-9": {"model": {"info": info | {"creation_timestamp_ms": 1}}},
+        "runs/search": found,
+    }.items():
+        server.control.table[mlflow + path] = (200, "application/json", json.dumps(content).encode())
+    answer = server.get("trained", params=asked).json()
+    assert [(one["model_uri"], one["here"]) for one in answer] == [
+        ("models:/m-9", True),
+        ("models:/m-1", False),
+    ]
+    bodies = [json.loads(one[3]) for one in server.control.asked if one[1] == f"{mlflow}runs/search"]
+    quoted = value.replace("'", "\\'")
+    assert f"tags.`{tag}` = '{quoted}'" in [body["filter"] for body in bodies]
 
 
 def test_a_single_notebook_runs(server: Server) -> None:

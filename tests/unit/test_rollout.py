@@ -14,6 +14,7 @@ from majlis.serving.counts import Counts, Marks, Observation, Signal, drawn, eve
 from majlis.serving.evidence import differences, log_evidence, lower, threshold
 from majlis.serving.metrics import BOUNDS, LOADING, SCORES, Meter
 from majlis.serving.rollout import Kind, Phase, Plan, Rollout, advance, begin, compare, tick
+from tests.support.sequences import counted
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -24,12 +25,10 @@ def test_null_rollouts_are_rolled_back_at_most_at_the_level() -> None:
     wrong = np.zeros(rollouts, bool)
     for share in plan.steps[:-1]:
         for rate, tolerance in ((0.01, plan.failures), (0.1, plan.slow)):
-            asked = generator.binomial(batch, share, (rollouts, looks))
             # the worst that the hypothesis allows: worse by the whole tolerance
-            candidate = generator.binomial(asked, rate + tolerance).cumsum(1)
-            stable = generator.binomial(batch - asked, rate).cumsum(1)
-            n, m = (batch - asked).cumsum(1), asked.cumsum(1)
-            wrong |= (log_evidence(stable, n, candidate, m, tolerance) > threshold(plan.level, 16)).any(1)
+            worst = np.array([rate + tolerance])
+            seen = counted(generator, rollouts, looks, batch, share, np.array([rate]), worst)
+            wrong |= (seen.worse(tolerance) > threshold(plan.level, 16)).any((1, 2))
     assert wrong.mean() <= 0.01
 
 

@@ -340,6 +340,12 @@ def logged(day: int, rows: int) -> pl.DataFrame:
     )
 
 
+@pytest.mark.parametrize("answer", ['["late"]', "late", '["0.5", "late"]'])
+def test_answers_in_words_are_told_to_have_no_score(answer: str) -> None:
+    with pytest.raises(Invalid, match="no score"):
+        Predictions.parse(logged(1, 2).with_columns(outputs=pl.lit(answer)))
+
+
 def test_segments_of_a_window(tmp_path: Path) -> None:
     assert segments(tmp_path, "nothing").is_empty()
     for day in (1, 2, 3):

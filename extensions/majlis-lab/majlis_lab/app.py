@@ -55,6 +55,9 @@ class MajlisLab(ExtensionApp):
         10.0, help="How long a cancelled run may take to end before it is killed.", config=True
     )
     watch_seconds = Float(1.0, help="How often to look for changes while a page is open.", config=True)
+    patience_seconds = Float(
+        10.0, help="Until an open page hears that the control plane is silent.", config=True
+    )
     heartbeat_seconds = Float(5.0, help="How often a page hears that the server is still there.", config=True)
     control_timeout_seconds = Float(60.0, help="How long the control plane may take to answer.", config=True)
     schedule_seconds = Float(30.0, help="How often to look for schedules that are due.", config=True)
@@ -97,7 +100,9 @@ class MajlisLab(ExtensionApp):
         self.control = ControlPlane(url, token, self.control_timeout_seconds)
         tracking_url, tracking_token = environ("MLFLOW_TRACKING_URI"), environ("MLFLOW_TRACKING_TOKEN")
         self.tracking = Tracking(tracking_url, tracking_token, self.control_timeout_seconds)
-        self.changes = Changes(self.runs, self.elsewhere, self.control, self.watch_seconds)
+        self.changes = Changes(
+            self.runs, self.elsewhere, self.control, self.watch_seconds, self.patience_seconds
+        )
         self.idle = Idle(self.serverapp, self.runs, self.idle_seconds, self.idle_warning_seconds)
         self.idle.start()
 
@@ -106,7 +111,7 @@ class MajlisLab(ExtensionApp):
         runs = {"runs": self.runs, "files": self.files}
         acting = runs | {"elsewhere": self.elsewhere}
         user = environ("JUPYTERHUB_USER") or getpass.getuser()
-        trained = {"tracking": self.tracking, "user": user, "limit": self.trained}
+        trained = {"tracking": self.tracking, "files": self.files, "user": user, "limit": self.trained}
         events = {"changes": self.changes, "heartbeat_seconds": self.heartbeat_seconds}
         for path, handler, arguments in [
             ("runs", RunsHandler, acting | {"history": self.history}),

@@ -32,11 +32,19 @@ log = logging.getLogger(__name__)
 class Changes:
     """Looks at everything a page shows while any page is open, and keeps a digest of each topic."""
 
-    def __init__(self, runs: Runs, elsewhere: Elsewhere, control: ControlPlane, every_seconds: float) -> None:
+    def __init__(
+        self,
+        runs: Runs,
+        elsewhere: Elsewhere,
+        control: ControlPlane,
+        every_seconds: float,
+        patience_seconds: float = 10.0,  # until a control plane that is silent is said to be
+    ) -> None:
         self.runs = runs
         self.elsewhere = elsewhere
         self.control = control
         self.every_seconds = every_seconds
+        self.patience_seconds = patience_seconds
         self.digests: dict[str, str] = {}
         self.seen: int | None = None  # the last record of the audit trail
         self.problem: dict[str, Any] | None = None
@@ -118,7 +126,11 @@ class Changes:
 
     async def ask(self, path: str, query: str = "") -> Answer:
         """What the control plane answers; Unavailable where it is at a loss."""
-        answer = await self.control.ask("GET", path, query)
+        try:
+            async with asyncio.timeout(self.patience_seconds):
+                answer = await self.control.ask("GET", path, query)
+        except TimeoutError as error:
+            raise Unavailable("the control plane takes too long to answer", remedy=REMEDY) from error
         if answer.status != HTTPStatus.OK:
             raise Unavailable(f"the control plane answered {answer.status} for {path}", remedy=REMEDY)
         return answer

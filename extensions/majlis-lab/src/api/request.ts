@@ -1,6 +1,8 @@
 import { URLExt } from '@jupyterlab/coreutils';
 import { ServerConnection } from '@jupyterlab/services';
 
+const PASSING: ReadonlySet<number> = new Set([0, 502, 503, 504]); // 0: nobody answered
+
 /** A refusal or a failure, in words for the person in front of it. */
 export class Problem extends Error {
   constructor(
@@ -10,6 +12,11 @@ export class Problem extends Error {
     readonly status = 0
   ) {
     super(`${title}: ${detail}`);
+  }
+
+  /** Whether it is over by itself once something is back; a refusal is not. */
+  get passes(): boolean {
+    return PASSING.has(this.status);
   }
 
   static of(reason: unknown): Problem {

@@ -83,6 +83,13 @@ export interface ITrained {
   logged_at: number; // milliseconds since 1970
   metrics: Record<string, number>;
   tables: { name: string; version: number }[];
+  here: boolean; // the open notebook logged it
+}
+
+/** The notebook that is open, and its kernel: a renamed notebook is still known by that. */
+export interface INotebook {
+  path: string;
+  kernel: string;
 }
 
 export type Source = { pipeline: string } | { notebook: string };
@@ -100,7 +107,8 @@ export const server = {
   schedule: (name: string, source: string, when: When, parameters: Record<string, unknown>) =>
     requestAPI<ISchedule>('schedules', { ...post, body: { name, source, parameters, ...when } }),
   forget: (name: string) => send(`schedules/${encodeURIComponent(name)}`, { method: 'DELETE' }).then(checked),
-  trained: () => requestAPI<ITrained[]>('trained'),
+  trained: (notebook: INotebook | null) =>
+    requestAPI<ITrained[]>(`trained?${new URLSearchParams({ ...notebook }).toString()}`),
   pipelines: () => requestAPI<IForm[]>('pipelines'),
   parameters: (path: string) =>
     requestAPI<IForm>(`notebook/parameters?path=${encodeURIComponent(path)}`)

@@ -4,6 +4,8 @@ import { Live, Topic } from '../api/live';
 import { Problem } from '../api/request';
 import { useLab } from './lab';
 
+const AGAIN_MS = 4000; // until what nobody answered is asked for again
+
 export interface IResource<T> {
   value: T | undefined; // the last one that came, also while a newer one is on its way
   problem: Problem | null;
@@ -48,6 +50,13 @@ export function useResource<T>(
   }, [digest, attempt, key]);
 
   const reload = React.useCallback(() => setAttempt(count => count + 1), []);
+  React.useEffect(() => {
+    if (!state.problem?.passes) {
+      return;
+    }
+    const again = window.setTimeout(reload, AGAIN_MS);
+    return () => window.clearTimeout(again);
+  }, [state, reload]);
   return { value: state.key === key ? state.value : undefined, problem: state.problem, reload };
 }
 

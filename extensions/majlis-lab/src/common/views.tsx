@@ -1,6 +1,7 @@
 import * as React from 'react';
 
 import { Problem } from '../api/request';
+import { sentence } from './words';
 
 export type Tone = 'good' | 'bad' | 'busy' | 'warn' | 'quiet';
 
@@ -22,7 +23,7 @@ export function ProblemView(props: { problem: Problem; retry?: () => void }): JS
   return (
     <div className="majlis-Problem" role="alert">
       <strong>{problem.title}</strong>
-      <p>{problem.detail}</p>
+      <p>{sentence(problem.detail)}</p>
       {problem.remedy && <p className="majlis-quiet">{problem.remedy}</p>}
       {retry && (
         <button type="button" className="majlis-Button" onClick={retry}>
@@ -42,13 +43,21 @@ export function Empty(props: { title: string; children?: React.ReactNode }): JSX
   );
 }
 
-/** Grey bars where rows are about to be. */
+const LONG_MS = 6000; // until a person wonders whether anything happens
+
+/** Grey bars where rows are about to be; in words where that takes long. */
 export function Loading(props: { label: string }): JSX.Element {
+  const [long, setLong] = React.useState(false);
+  React.useEffect(() => {
+    const timer = window.setTimeout(() => setLong(true), LONG_MS);
+    return () => window.clearTimeout(timer);
+  }, []);
   return (
     <div className="majlis-Loading" role="status" aria-label={props.label}>
       {[72, 54, 63].map(width => (
         <span key={width} style={{ width: `${width}%` }} />
       ))}
+      {long && <p className="majlis-quiet">This takes longer than it should. Nothing is lost; it goes on by itself.</p>}
     </div>
   );
 }

@@ -43,6 +43,12 @@ export function count(number: number, one: string, many = `${one}s`): string {
   return `${number.toLocaleString('en')} ${number === 1 ? one : many}`;
 }
 
+/** "the hub is away" as a sentence: "The hub is away." */
+export function sentence(text: string): string {
+  const ended = /[.!?]$/.test(text) ? text : `${text}.`;
+  return ended.charAt(0).toUpperCase() + ended.slice(1);
+}
+
 export function list(words: readonly string[]): string {
   return new Intl.ListFormat('en').format(words);
 }

@@ -9,6 +9,7 @@ import { ILab, LabContext } from '../common/lab';
 import { useLiveProblem, useResource } from '../common/use';
 import { ModelsView } from '../models/panel';
 import { ReviewsView } from '../reviews/view';
+import { sentence } from '../common/words';
 import { RunsView } from '../runs/view';
 
 export const TABS = ['models', 'runs', 'reviews'] as const;
@@ -115,7 +116,7 @@ function PanelView({ panel }: { panel: Panel }): JSX.Element {
       </div>
       {problem && (
         <div className="majlis-Offline" role="status" title={problem.remedy}>
-          {problem.detail} What you see may be old; it is tried again by itself.
+          {sentence(problem.detail)} What you see may be old; it is tried again by itself.
         </div>
       )}
       <div id="majlis-tabpanel" className="majlis-TabPanel" role="tabpanel" aria-labelledby={`majlis-tab-${tab}`}>

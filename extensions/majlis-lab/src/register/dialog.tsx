@@ -1,7 +1,7 @@
 import * as React from 'react';
 
 import { control, IModel, IVersion } from '../api/control';
-import { ITrained, server } from '../api/server';
+import { INotebook, ITrained, server } from '../api/server';
 import { useAction, useResource } from '../common/use';
 import { Empty, Loading, ProblemView } from '../common/views';
 import { ago } from '../common/words';
@@ -20,8 +20,12 @@ const AUTONOMY: [string, string][] = [
 ];
 
 /** Register a trained model: choose it, and say what is not known yet. */
-export function RegisterDialog(props: { close: () => void; done: (version: IVersion) => void }): JSX.Element {
-  const trained = useResource([], server.trained);
+export function RegisterDialog(props: {
+  notebook: INotebook | null;
+  close: () => void;
+  done: (version: IVersion) => void;
+}): JSX.Element {
+  const trained = useResource([], () => server.trained(props.notebook));
   const models = useResource(['models'], control.models);
   const [chosen, setChosen] = React.useState(0);
   const id = React.useId();
@@ -40,6 +44,13 @@ export function RegisterDialog(props: { close: () => void; done: (version: IVers
       </Empty>
     );
   }
+  const options = trained.value.map((item, place) => (
+    <option key={item.model_uri} value={place}>
+      {item.run_name} of {item.experiment}, {ago(new Date(item.logged_at).toISOString())}
+    </option>
+  ));
+  const count = trained.value.filter(item => item.here).length; // they come first
+  const [ours, others] = [options.slice(0, count), options.slice(count)];
   return (
     <>
       <div className="majlis-Field">
@@ -51,12 +62,12 @@ export function RegisterDialog(props: { close: () => void; done: (version: IVers
           value={chosen}
           onChange={event => setChosen(Number(event.target.value))}
         >
-          {trained.value.map((item, place) => (
-            <option key={item.model_uri} value={place}>
-              {item.run_name} of {item.experiment}, {ago(new Date(item.logged_at).toISOString())}
-            </option>
-          ))}
+          {ours.length > 0 && <optgroup label="From this notebook">{ours}</optgroup>}
+          {others.length > 0 && (ours.length > 0 ? <optgroup label="Your others">{others}</optgroup> : others)}
         </select>
+        {props.notebook && ours.length === 0 && (
+          <p className="majlis-quiet">This notebook has logged no model yet; these are from your others.</p>
+        )}
         <Claims trained={one} />
       </div>
       <Asking key={one.model_uri} {...props} trained={one} models={models.value} />

@@ -1,11 +1,12 @@
 import { JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
 import { ICommandPalette, ToolbarButton } from '@jupyterlab/apputils';
 import { DocumentRegistry } from '@jupyterlab/docregistry';
-import { INotebookModel, NotebookPanel } from '@jupyterlab/notebook';
+import { INotebookModel, INotebookTracker, NotebookPanel } from '@jupyterlab/notebook';
 import { IDisposable } from '@lumino/disposable';
 import * as React from 'react';
 
 import { IVersion } from '../api/control';
+import { INotebook } from '../api/server';
 import { CATEGORY, COMMANDS } from '../common/commands';
 import { openModal } from '../common/modal';
 import { IMajlis } from '../panel';
@@ -16,9 +17,14 @@ export const registerPlugin: JupyterFrontEndPlugin<void> = {
   id: 'majlis-lab:register',
   description: 'Register a trained model from the notebook that trained it.',
   autoStart: true,
-  requires: [IMajlis],
+  requires: [IMajlis, INotebookTracker],
   optional: [ICommandPalette],
-  activate: (app: JupyterFrontEnd, majlis: IMajlis, palette: ICommandPalette | null) => {
+  activate: (
+    app: JupyterFrontEnd,
+    majlis: IMajlis,
+    notebooks: INotebookTracker,
+    palette: ICommandPalette | null
+  ) => {
     const done = (version: IVersion) => {
       majlis.show('models');
       void app.commands.execute(COMMANDS.version, { model: version.model, version: version.version });
@@ -26,13 +32,22 @@ export const registerPlugin: JupyterFrontEndPlugin<void> = {
     app.commands.addCommand(COMMANDS.register, {
       label: 'Register a Trained Model…',
       caption: 'Make a trained model a version of a registered model; its checks start at once',
-      execute: () =>
-        openModal(majlis.lab, 'Register', close => <RegisterDialog close={close} done={done} />)
+      execute: () => {
+        const notebook = shown(notebooks.currentWidget);
+        return openModal(majlis.lab, 'Register', close => (
+          <RegisterDialog notebook={notebook} close={close} done={done} />
+        ));
+      }
     });
     palette?.addItem({ command: COMMANDS.register, category: CATEGORY });
     app.docRegistry.addWidgetExtension('Notebook', new RegisterButton(app));
   }
 };
+
+/** The notebook that a person has in front of them. */
+function shown(panel: NotebookPanel | null): INotebook | null {
+  return panel && { path: panel.context.path, kernel: panel.sessionContext.session?.kernel?.id ?? '' };
+}
 
 class RegisterButton implements DocumentRegistry.IWidgetExtension<NotebookPanel, INotebookModel> {
   constructor(private readonly _app: JupyterFrontEnd) {}
