@@ -11,7 +11,6 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.browser.conftest import TRAIN
 from tests.support.people import Person
 from tests.support.workbench import Workbench
 
@@ -225,38 +224,6 @@ def test_a_notebook_that_failed_is_taken_up_at_the_failed_cell(lab: Page, scient
     active.locator(".cm-content").fill("print('it is', value)")  # in the state in which it failed
     lab.keyboard.press("Control+Enter")
     expect(active.locator(".jp-OutputArea-output")).to_contain_text("it is 56", timeout=SLOW_MS)
-
-
-@pytest.mark.timeout(600)
-def test_register_offers_what_the_open_notebook_logged(lab: Page, scientist: Person) -> None:
-    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    headers = {"Authorization": f"token {scientist.full_token}"}
-    with httpx.Client(base_url=f"{scientist.start_server()}api/contents/", headers=headers) as contents:
-        for name in ("first", "second"):
-            code = TRAIN.replace('name="line"', f'name="{name}"')
-            notebook = new_notebook(cells=[new_code_cell(code)], metadata=metadata)
-            model = {"type": "notebook", "content": json.loads(nbformat.writes(notebook))}
-            contents.put(f"{name}.ipynb", json=model).raise_for_status()
-    for name in ("first", "second"):
-        open_file(lab, f"{name}.ipynb")
-        expect(lab.locator("#jp-main-statusbar")).to_contain_text("| Idle", timeout=SLOW_MS)
-        opened = lab.locator(
-            ".jp-NotebookPanel:visible", has_text=f'name="{name}"'
-        )  # others may be beside it
-        opened.locator(".jp-Cell").first.click()
-        lab.keyboard.press("Control+Enter")
-        said = opened.locator(".jp-OutputArea-output", has_text="logged models:/")
-        expect(said.first).to_be_visible(timeout=SLOW_MS)
-    for name, other in (("first", "second"), ("second", "first")):  # "second" is the newer one
-        lab.locator(".lm-TabBar-tabLabel", has_text=f"{name}.ipynb").first.click()
-        opened = lab.locator(".jp-NotebookPanel:visible", has_text=f'name="{name}"')
-        opened.get_by_role("button", name="Register").click()
-        choice = lab.get_by_role("dialog").get_by_label("Trained model")
-        expect(choice.locator("option").first).to_contain_text(f"{name} of lab-panel", timeout=SLOW_MS)
-        expect(choice).to_have_value("0")
-        expect(choice.locator("optgroup[label='From this notebook'] option")).to_have_count(1)
-        expect(choice.locator("optgroup[label='Your others']")).to_contain_text(f"{other} of lab-panel")
-        lab.keyboard.press("Escape")
 
 
 @pytest.mark.timeout(600)
