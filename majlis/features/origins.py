@@ -7,20 +7,18 @@ __all__ = ['Origin', 'origin', 'personal']
 
 # %% ../../nbs/240_features_origins.ipynb #7e4c5693
 import json
-import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import polars as pl
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from ..data.catalog import Catalog
 from ..data.classification import SAMPLE_ROWS, Classification, detect
 from ..errors import Unavailable
-from .store import CREATED, EVENT, MADE_FROM, PROJECT, SOURCES
+from .lookup import definition
+from .store import CREATED, EVENT, MADE_FROM, SOURCES
 
 # %% ../../nbs/240_features_origins.ipynb #9cea8f27
 @dataclass(frozen=True)
@@ -39,14 +37,12 @@ def origin(
     view: str,
 ) -> Origin | None:
     """What is known about a view; None when there is no such view any more."""
-    from feast.protos.feast.core.FeatureView_pb2 import FeatureView as Definition
-
-    if (content := _definition(repo, view)) is None:
+    if (told := definition(repo, view)) is None:
         return None
+    spec = told.spec
     try:
-        spec = Definition.FromString(content).spec
         made_from = json.loads(spec.batch_source.tags.get(MADE_FROM) or "{}")
-    except (DecodeError, ValueError) as error:
+    except ValueError as error:
         raise Unavailable(
             f"the definition of the feature view {view!r} cannot be read: {error}",
             remedy="Apply the view again.",
@@ -57,21 +53,6 @@ def origin(
     columns = frozenset(named | set(rows.columns)) - {EVENT, CREATED}
     tables, views = (tuple(map(str, made_from.get(kind, ()))) for kind in ("tables", "views"))
     return Origin(view, columns, tables, views, rows)
-
-
-def _definition(repo: Path, view: str) -> bytes | None:
-    registry = repo / "registry.sqlite"
-    if not registry.is_file():
-        return None
-    wanted = "SELECT feature_view_proto FROM feature_views WHERE feature_view_name = ? AND project_id = ?"
-    try:
-        with closing(sqlite3.connect(f"{registry.resolve().as_uri()}?mode=ro", uri=True)) as connection:
-            found = connection.execute(wanted, (view, PROJECT)).fetchone()
-    except sqlite3.Error as error:
-        raise Unavailable(
-            f"the registry of feature views cannot be read: {error}", remedy="Try again in a moment."
-        ) from error
-    return bytes(found[0]) if found else None
 
 
 def _first_rows(repo: Path, address: str) -> pl.DataFrame:

@@ -1,14 +1,19 @@
 """Features: only the past, every row, online as offline; and the views of the example."""
 
+import contextlib
+import pickle
+import sqlite3
 import stat
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
 from feast import Entity, FeatureView, Field
+from feast.protos.feast.core.FeatureView_pb2 import FeatureView as Definition
 from feast.types import Float64, Int64, String
 from feast.value_type import ValueType
 from hypothesis import given, settings
@@ -16,6 +21,7 @@ from hypothesis import strategies as st
 
 from majlis.errors import Invalid, MajlisError, NotFound
 from majlis.features.freshness import EXPECTED, Age, State, expected_every, freshness
+from majlis.features.lookup import Lookup
 from majlis.features.skew import skew
 from majlis.features.store import Features, online_store
 from majlis.settings import FeaturesSection, Settings
@@ -446,3 +452,31 @@ def test_a_moment_without_a_zone_materializes_nothing(features: Features) -> Non
     with pytest.raises(Invalid, match="time zone"):
         features.materialize(at(9).replace(tzinfo=None))
     assert features.view("weather").most_recent_end_time is None
+
+
+class Trap:
+    """Leaves a file where it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return open, (str(self.path), "w")
+
+
+def test_the_lookup_unpickles_nothing(features: Features, tmp_path: Path) -> None:
+    """A definition may carry a pickled function; the gateway's process reads the view without it."""
+    features.materialize(at(10))
+    trap = tmp_path / "unpickled"
+    with closing(sqlite3.connect(features.settings.repo / "registry.sqlite")) as connection, connection:
+        ((found,),) = connection.execute("SELECT feature_view_proto FROM feature_views")
+        told = Definition.FromString(found)
+        told.spec.feature_transformation.user_defined_function.mode = "python"
+        told.spec.feature_transformation.user_defined_function.body = pickle.dumps(Trap(trap))
+        connection.execute("UPDATE feature_views SET feature_view_proto = ?", (told.SerializeToString(),))
+    ((moment, values),) = Lookup(features.settings).read("weather", ["temp"], ["origin"], [["JFK"]])
+    assert (moment, values) == (at(9).timestamp(), [43.0])
+    assert not trap.exists()
+    with contextlib.suppress(Exception):
+        opened(tmp_path).view("weather")
+    assert trap.exists(), "Feast's own reader springs it"
