@@ -166,7 +166,7 @@ def cell(text: str, kind: Kind) -> Any:
     """A CSV cell as the type its column has, or as the text it is when it does not look like one."""
     if float in kind.python and text == "":
         return None
-    if bool in kind.python and float not in kind.python:
+    if bool in kind.python:
         return {"true": True, "false": False}.get(text.lower(), text)
     try:
         value = float(text) if float in kind.python else int(text) if int in kind.python else text

@@ -27,6 +27,7 @@ from majlis.serving.signature import (
     Signature,
     absent,
     admit,
+    ones,
     shown,
 )
 
@@ -180,6 +181,8 @@ def batch_of(signature: Signature, tensors: list[Any]) -> Batch:
             if len(values) != rows or shape[0] != rows or (len(shape) != 1 and shape != [rows, 1]):
                 raise misshapen(tensor, rows)
             columns[position] = flat(values) if rows and type(values[0]) is list else values
+            if tensor["datatype"] == "BOOL" and float in signature.python[position]:
+                columns[position] = ones(signature.columns[position], columns[position])
     except (KeyError, TypeError, IndexError):
         raise malformed(signature, tensors) from None
     if rows < 1:

@@ -22,6 +22,7 @@ from .counts import Counts, Marks, Observation
 from .evidence import log_evidence, threshold
 from .metrics import BOUNDS, SCORES
 from .rollout import Phase, Plan, Rollout, begin, verdict
+from .segments import scan
 
 # %% ../../nbs/652_serving_replay.ipynb #9ce04d37
 log = logging.getLogger(__name__)
@@ -195,7 +196,7 @@ def traffic(folder: Path) -> tuple[str, NDArray[np.int64]]:
         raise NotFound(f"{folder} holds no segment of a prediction log", remedy="Name another folder.")
     first = pl.col("id").str.contains("-").not_() | pl.col("id").str.ends_with("-0")  # row of its request
     rows = (
-        pl.scan_parquet(segments, hive_partitioning=False)
+        scan(segments)
         .filter(~pl.col("shadow") & first)
         .sort("at")
         .select("revision", "latency_ms", "outputs")
