@@ -74,6 +74,7 @@ def test_who_may_not_read_is_told_so_on_a_page(chromium: Browser, portal: str, i
 
 @pytest.mark.timeout(900)
 def test_the_pages_of_the_hub(chromium: Browser, workbench: Workbench, people: dict[str, Person]) -> None:
+    people["scientist"].stop_server()
     for look, page in looks(chromium):
         page.context.set_default_timeout(PATIENCE_MS)
         page.goto(workbench.url)
@@ -100,6 +101,7 @@ def test_the_pages_of_the_hub(chromium: Browser, workbench: Workbench, people: d
 
 @pytest.mark.timeout(300)
 def test_a_start_that_is_watched(chromium: Browser, workbench: Workbench, people: dict[str, Person]) -> None:
+    people["compliance"].stop_server()
     look, page = next(looks(chromium))
     page.context.set_default_timeout(PATIENCE_MS)
     log_in(page, workbench, "compliance")

@@ -11,6 +11,7 @@ import httpx
 from hub_config.workbench import kernel
 from hub_config.workbench.demo import UNFINISHED
 from hub_config.workbench.visitor import SECONDS, Visitor
+from tests.support.waiting import eventually
 
 POLL_SECONDS = 0.2
 
@@ -44,6 +45,19 @@ class Person(Visitor):
             assert time.monotonic() < deadline, f"{self.name}'s server did not start"
             time.sleep(POLL_SECONDS)
         return f"{self.url}{server}"
+
+    def stop_server(self) -> None:
+        """Stop the person's server if it runs, so that the next visit finds none."""
+
+        def known() -> dict[str, Any]:
+            record: dict[str, Any] = self.hub("GET", f"/users/{self.name}").json()
+            return record
+
+        if known().get("server"):
+            self.hub("DELETE", f"/users/{self.name}/server")
+        eventually(
+            lambda: not (known().get("server") or known().get("pending")), f"{self.name}'s server is up"
+        )
 
     @cached_property
     def full_token(self) -> str:
