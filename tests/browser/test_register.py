@@ -38,8 +38,7 @@ def test_register_offers_what_the_open_notebook_logged(
         opened = lab.locator(
             ".jp-NotebookPanel:visible", has_text=f'name="{name}"'
         )  # others may be beside it
-        opened.locator(".jp-Cell").first.click()
-        lab.keyboard.press("Control+Enter")
+        opened.get_by_role("button", name="Run this cell and advance").click()
         said = opened.locator(".jp-OutputArea-output", has_text="logged models:/")
         expect(said.first).to_be_visible(timeout=SLOW_MS)
     for name, other in (("first", "second"), ("second", "first")):  # "second" is the newer one
