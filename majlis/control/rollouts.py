@@ -7,6 +7,7 @@ __all__ = ['log', 'planned', 'recorded', 'percent', 'newest', 'comparison', 'dif
            'rollout_record', 'Book', 'decided', 'divides', 'silent', 'Rollouts']
 
 # %% ../../nbs/860_control_rollouts.ipynb #79c00003
+from collections.abc import Sequence
 import logging
 import threading
 from math import isfinite
@@ -172,9 +173,11 @@ class Book:
         self.settings, self.store, self.deployments = settings, store, deployments
         self.recorder = Recorder(settings.recordings)
 
-    def newest(self) -> list[Rollout]:
-        """The newest rollout of each deployment, over or not."""
+    def newest(self, names: Sequence[str] | None = None) -> list[Rollout]:
+        """The newest rollout of each deployment, or of each of these, over or not."""
         latest = select(func.max(RolloutRow.id)).group_by(RolloutRow.deployment)
+        if names is not None:
+            latest = latest.where(RolloutRow.deployment.in_(names))
         with self.store.reading() as session:
             rows = session.scalars(
                 select(RolloutRow).where(RolloutRow.id.in_(latest)).order_by(RolloutRow.id)
