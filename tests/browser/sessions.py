@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+from tests.support.people import Person
 from tests.support.workbench import Workbench
 
 PICTURES = Path(__file__).parent.parent.parent / "nbs" / "images"
@@ -48,6 +49,14 @@ class Session:
     def close(self) -> None:
         """Leave."""
         self.page.context.close()
+
+
+def enter_lab(page: Page, bench: Workbench, person: Person, path: str) -> None:
+    """Open a file in a fresh JupyterLab of the person's, through the hub's login."""
+    page.goto(f"{person.start_server()}lab/tree/{path}?reset")
+    page.fill("#username_input", person.name)
+    page.fill("#password_input", bench.passwords[person.name])
+    page.click("#login_submit")
 
 
 def log_in(page: Page, bench: Workbench, name: str) -> None:

@@ -9,6 +9,7 @@ import psutil
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.browser.sessions import enter_lab
 from tests.support.people import Person
 from tests.support.workbench import Workbench
 
@@ -18,10 +19,7 @@ SLOW_MS = 120_000  # a component that was killed starts anew
 @pytest.fixture
 def panel(page: Page, workbench: Workbench, scientist: Person, trained: dict[str, Any]) -> Page:
     """JupyterLab with a notebook, and the panel open."""
-    page.goto(f"{scientist.start_server()}lab/tree/start/01_first_model.ipynb?reset")
-    page.fill("#username_input", scientist.name)
-    page.fill("#password_input", workbench.passwords[scientist.name])
-    page.click("#login_submit")
+    enter_lab(page, workbench, scientist, "start/01_first_model.ipynb")
     expect(page.get_by_role("button", name="Run as pipeline")).to_be_visible(timeout=SLOW_MS)
     page.click('[data-id="majlis-panel"]')
     expect(page.get_by_role("searchbox", name="Search models")).to_be_visible(timeout=SLOW_MS)

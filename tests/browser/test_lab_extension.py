@@ -11,6 +11,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from tests.browser.sessions import enter_lab
 from tests.support.people import Person
 from tests.support.workbench import Workbench
 
@@ -63,10 +64,7 @@ def lab(
     page.on("pageerror", lambda error: wrong.append(f"uncaught: {error}"))
     page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
     page.on("request", lambda request: wrong.append(request.url) if foreign(request.url, server) else None)
-    page.goto(f"{server}lab/tree/{files}?reset")
-    page.fill("#username_input", scientist.name)
-    page.fill("#password_input", workbench.passwords[scientist.name])
-    page.click("#login_submit")
+    enter_lab(page, workbench, scientist, files)
     expect(page.get_by_role("button", name="Run as pipeline")).to_be_visible(timeout=SLOW_MS)
     page.click('[data-id="majlis-panel"]')
     yield page

@@ -9,6 +9,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import TRAIN
+from tests.browser.sessions import enter_lab
 from tests.browser.test_lab_extension import SLOW_MS, open_file
 from tests.support.people import Person
 from tests.support.workbench import Workbench
@@ -27,10 +28,7 @@ def test_register_offers_what_the_open_notebook_logged(
             model = {"type": "notebook", "content": json.loads(nbformat.writes(notebook))}
             contents.put(f"{name}.ipynb", json=model).raise_for_status()
     lab = page
-    lab.goto(f"{scientist.start_server()}lab/tree/start/01_first_model.ipynb?reset")
-    lab.fill("#username_input", scientist.name)
-    lab.fill("#password_input", workbench.passwords[scientist.name])
-    lab.click("#login_submit")
+    enter_lab(lab, workbench, scientist, "start/01_first_model.ipynb")
     expect(lab.locator("#jp-main-statusbar")).to_contain_text("| Idle", timeout=SLOW_MS)
     for name in ("first", "second"):
         open_file(lab, f"{name}.ipynb")

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -21,17 +20,14 @@ from onnx import TensorProto, helper
 from majlis import clock
 from majlis.registry.release import ONNX, Statement, digests, keypair, sign, write
 from majlis.serving.snapshot import LOCATION, Deployment, Key, Revision, Snapshot, TokenKey, publish
+from tests.support import waiting
 
 ROOT = Path(__file__).parents[2]
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
     """The first true value of `condition`; fails after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds} s: {condition}"
-        time.sleep(0.02)
-    return value
+    return waiting.until(condition, seconds, f"not so: {condition}")
 
 
 def free_port() -> int:

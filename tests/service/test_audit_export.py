@@ -2,9 +2,8 @@
 
 import json
 import queue
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -21,18 +20,14 @@ from majlis.audit_export import MANIFEST, RECORDS, check, check_retirement, expo
 from majlis.envelope import seal, signing_key, unseal, verifying_key
 from majlis.errors import Conflict, Invalid, MajlisError, NotFound, Tampered
 from majlis.store import Store
+from tests.support import waiting
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 PUBLIC = KEY.public_key()
 OTHER = ec.generate_private_key(ec.SECP256R1())
 
 
-def until(holds: Callable[[], object]) -> None:
-    """Wait for a condition, with a deadline."""
-    deadline = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)  # between two looks
+until = partial(waiting.until, seconds=30)
 
 
 def fill(store: Store, count: int, year: int = 2018) -> None:

@@ -1,7 +1,6 @@
 """The whole path of a model through the API and the client: register, checks, tier, release, deployment."""
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,19 +20,13 @@ from majlis.registry.release import verify
 from majlis.serving import snapshot
 from majlis.serving.tokens import Tokens
 from majlis.settings import Settings
-from tests.support.embedded import FACTS, INPUTS, fitted, flights, opened, settings_in
+from tests.support.embedded import FACTS, INPUTS, fitted, flights, settings_in
 from tests.support.embedded import logged as log
 
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     return settings_in(tmp_path_factory.mktemp("home"), CHECKS_BOOTSTRAP_RESAMPLES=50)
-
-
-@pytest.fixture(scope="module")
-def wb(settings: Settings) -> Iterator[Workbench]:
-    with opened(settings) as workbench:
-        yield workbench
 
 
 @pytest.fixture(scope="module")

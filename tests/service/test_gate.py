@@ -4,7 +4,6 @@ import os
 import pickle
 import socket
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +24,10 @@ from majlis.control.evidence import Evidence, Page, executed
 from majlis.errors import Invalid, MajlisError
 from majlis.settings import Settings
 from majlis.training.models import log_classifier, log_regressor, plain_columns, trusted_types
-from tests.support.embedded import FACTS, flights, logged, opened, registered, settings_in
+from tests.support.embedded import FACTS, flights, logged, registered
 
 TOKEN = "ghp_" + "a1B2" * 9
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a process a user of its own")
-
-
-@pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return settings_in(tmp_path_factory.mktemp("home"))
-
-
-@pytest.fixture(scope="module")
-def wb(settings: Settings) -> Iterator[Workbench]:
-    with opened(settings) as workbench:
-        yield workbench
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from majlis.errors import Conflict, Invalid, StepFailed
 from majlis.pipelines.pipeline import run
 from majlis.pipelines.runs import Run, State, StepRun, history, read
+from tests.support import waiting
 
 OUTPUT = "from majlis.pipelines.notebook import output\n"
 
@@ -65,11 +66,7 @@ def states(record: Run) -> dict[str, str]:
 
 def until(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
     """What `condition` gives, once it gives something; fails after a while."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-    return found
+    return waiting.until(condition, seconds)
 
 
 def test_outputs_go_to_the_steps_that_ask_for_them(pipeline: Pipeline) -> None:

@@ -33,11 +33,6 @@ MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return settings_in(tmp_path_factory.mktemp("home"))
-
-
-@pytest.fixture(scope="module")
 def wb(settings: Settings) -> Iterator[Workbench]:
     with opened(settings) as workbench:
         yield workbench

@@ -3,20 +3,17 @@
 import json
 import socketserver
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tests.support import waiting
 
 DEADLINE_SECONDS = 20.0
 
 
-def until(holds: Callable[[], object]) -> None:
-    """Wait for a condition, with a deadline."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)  # between two looks
+until = partial(waiting.until, seconds=DEADLINE_SECONDS)
 
 
 class Mailbox(socketserver.StreamRequestHandler):
