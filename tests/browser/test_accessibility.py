@@ -74,7 +74,8 @@ def test_who_may_not_read_is_told_so_on_a_page(chromium: Browser, portal: str, i
 
 @pytest.mark.timeout(900)
 def test_the_pages_of_the_hub(chromium: Browser, workbench: Workbench, people: dict[str, Person]) -> None:
-    people["scientist"].stop_server()
+    for name in ("scientist", "owner"):  # whose addresses are opened below
+        people[name].stop_server()
     for look, page in looks(chromium):
         page.context.set_default_timeout(PATIENCE_MS)
         page.goto(workbench.url)

@@ -9,7 +9,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.browser.sessions import Session, keep
+from tests.browser.sessions import Session, await_kernel, keep, panel_of, run_cell
 from tests.support.people import Person
 from tests.support.workbench import Workbench
 
@@ -83,13 +83,13 @@ def lab(sessions: dict[str, Session], workbench: Workbench, notebook: str) -> Pa
     """The scientist's Lab, the notebook and the panel open."""
     page = sessions["scientist"].page
     page.goto(f"{workbench.url}/user/scientist/lab/tree/{notebook}?reset")
-    expect(page.locator("#jp-main-statusbar")).to_contain_text("| Idle")
+    await_kernel(panel_of(page, notebook))
     page.click('[data-id="majlis-panel"]')
     return page
 
 
 def test_a_version_that_saw_personal_data_is_registered_and_waits_for_three(lab: Page) -> None:
-    run_cell(lab, 0, "trained on version 0")
+    run(lab, 0, "trained on version 0")
     register(lab)
     version = shown(lab, 1)
     expect(version.get_by_text("in review", exact=True)).to_be_visible(timeout=SLOW_MS)
@@ -115,13 +115,13 @@ def test_each_of_them_finds_it_at_home_and_decides(
 
 def test_the_scientist_deploys_it_and_asks_it(lab: Page) -> None:
     deploy(lab, 1)
-    run_cell(lab, 1, "answered (3, 2)")
+    run(lab, 1, "answered (3, 2)")
 
 
 def test_the_next_version_is_decided_on_beside_the_one_in_production(
     lab: Page, sessions: dict[str, Session], workbench: Workbench
 ) -> None:
-    run_cell(lab, 0, "trained on version 1")
+    run(lab, 0, "trained on version 1")
     register(lab)
     expect(shown(lab, 2).get_by_text("in review", exact=True)).to_be_visible(timeout=SLOW_MS)
     for name in REASONS:
@@ -140,12 +140,12 @@ def test_the_next_version_is_decided_on_beside_the_one_in_production(
 
 
 def test_the_widget_shows_the_traffic_and_takes_the_version_back(lab: Page) -> None:
-    run_cell(lab, 2, "version 2")
+    run(lab, 2, "version 2")
     widget = lab.locator(".jp-OutputArea-output", has=lab.get_by_role("button", name="Roll back")).last
     expect(widget.get_by_label("share of the traffic").first).to_have_attribute("value", "1")
     widget.get_by_role("button", name="Live").click()
     for _ in range(3):  # bursts with nothing in between, each seen by itself
-        run_cell(lab, 1, "answered (3, 2)")
+        run(lab, 1, "answered (3, 2)")
         idle = "[aria-label='requests a second: 0.0']"
         expect(widget.locator(f"svg[aria-label^='requests a second']:not({idle})")).to_be_visible()
         expect(widget.locator(f"svg{idle}")).to_be_visible()
@@ -178,12 +178,12 @@ def test_the_trail_tells_who_did_what_and_holds(sessions: dict[str, Session], wo
     expect(page.get_by_role("row").filter(has_text="the planners trust the first one more")).to_have_count(1)
 
 
-def run_cell(lab: Page, place: int, says: str) -> None:
+def run(lab: Page, place: int, says: str) -> None:
     """Run a cell of the notebook, and wait for what its output says."""
     lab.locator(".lm-TabBar-tabLabel", has_text=f"{MODEL}.ipynb").first.click()
-    cell = lab.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-CodeCell").nth(place)
-    cell.locator(".jp-InputArea-prompt").click()
-    lab.keyboard.press("Control+Enter")
+    notebook = panel_of(lab, f"{MODEL}.ipynb")
+    cell = notebook.locator(".jp-CodeCell").nth(place)
+    run_cell(cell)
     expect(cell.locator(".jp-Cell-outputArea")).to_contain_text(says, timeout=SLOW_MS)
 
 

@@ -11,7 +11,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.browser.sessions import enter_lab
+from tests.browser.sessions import enter_lab, open_file, run_cell
 from tests.support.people import Person
 from tests.support.workbench import Workbench
 
@@ -217,10 +217,9 @@ def test_a_notebook_that_failed_is_taken_up_at_the_failed_cell(lab: Page, scient
     lab.get_by_role("button", name="Try again from cell 3").click(timeout=SLOW_MS)
     copy = lab.locator(".jp-NotebookPanel:visible", has_text="An Exception was encountered")
     expect(copy.locator(".jp-Cell.jp-mod-active")).to_contain_text("assert value == 0", timeout=SLOW_MS)
-    expect(lab.locator("#jp-main-statusbar")).to_contain_text("| Idle", timeout=SLOW_MS)
     active = copy.locator(".jp-Cell.jp-mod-active")
     active.locator(".cm-content").fill("print('it is', value)")  # in the state in which it failed
-    lab.keyboard.press("Control+Enter")
+    run_cell(active)
     expect(active.locator(".jp-OutputArea-output")).to_contain_text("it is 56", timeout=SLOW_MS)
 
 
@@ -277,17 +276,6 @@ def turn_to(lab: Page, tab: str) -> None:
     if not lab.locator("#majlis-panel").is_visible():
         lab.click('[data-id="majlis-panel"]')
     lab.get_by_role("tab", name=tab, exact=True).click()
-
-
-def open_file(lab: Page, path: str) -> None:
-    """Open a file by its path, with the command that Lab has for it."""
-    lab.keyboard.press("Control+Shift+C")
-    lab.keyboard.type("Open from Path")
-    lab.keyboard.press("Enter")
-    dialog = lab.locator(".jp-Dialog")
-    dialog.locator("input").fill(path)
-    lab.keyboard.press("Enter")
-    expect(lab.locator(".lm-TabBar-tabLabel", has_text=path.rpartition("/")[2]).first).to_be_visible()
 
 
 def done(lab: Page, title: str) -> None:

@@ -9,8 +9,8 @@ from nbformat.v4 import new_code_cell, new_notebook
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import TRAIN
-from tests.browser.sessions import enter_lab
-from tests.browser.test_lab_extension import SLOW_MS, open_file
+from tests.browser.sessions import enter_lab, open_file, panel_of, run_cell
+from tests.browser.test_lab_extension import SLOW_MS
 from tests.support.people import Person
 from tests.support.workbench import Workbench
 
@@ -29,19 +29,14 @@ def test_register_offers_what_the_open_notebook_logged(
             contents.put(f"{name}.ipynb", json=model).raise_for_status()
     lab = page
     enter_lab(lab, workbench, scientist, "start/01_first_model.ipynb")
-    expect(lab.locator("#jp-main-statusbar")).to_contain_text("| Idle", timeout=SLOW_MS)
     for name in ("first", "second"):
-        open_file(lab, f"{name}.ipynb")
-        expect(lab.locator("#jp-main-statusbar")).to_contain_text("| Idle", timeout=SLOW_MS)
-        opened = lab.locator(
-            ".jp-NotebookPanel:visible", has_text=f'name="{name}"'
-        )  # others may be beside it
-        opened.get_by_role("button", name="Run this cell and advance").click()
+        opened = open_file(lab, f"{name}.ipynb")
+        run_cell(opened.locator(".jp-CodeCell").first)
         said = opened.locator(".jp-OutputArea-output", has_text="logged models:/")
         expect(said.first).to_be_visible(timeout=SLOW_MS)
     for name, other in (("first", "second"), ("second", "first")):  # "second" is the newer one
         lab.locator(".lm-TabBar-tabLabel", has_text=f"{name}.ipynb").first.click()
-        opened = lab.locator(".jp-NotebookPanel:visible", has_text=f'name="{name}"')
+        opened = panel_of(lab, f"{name}.ipynb")
         opened.get_by_role("button", name="Register").click()
         choice = lab.get_by_role("dialog").get_by_label("Trained model")
         expect(choice.locator("option").first).to_contain_text(f"{name} of lab-panel", timeout=SLOW_MS)

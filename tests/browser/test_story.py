@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.sessions import keep, log_in
+from tests.browser.sessions import await_kernel, keep, log_in, panel_of, run_cell
 from tests.support.workbench import Workbench
 
 
@@ -42,19 +42,16 @@ def test_a_scientist_opens_a_finished_run_and_talks_to_the_workbench(
     keep(page, "home")
 
     page.goto(f"{workbench.url}/user/scientist/lab/tree/{executed(finished_run, 'train')}?reset")
-    notebook = page.locator(".jp-Notebook")
-    expect(notebook).to_be_visible()
+    notebook = panel_of(page, executed(finished_run, "train"))
     expect(notebook.get_by_role("heading", level=1).first).to_contain_text("Train")
-    expect(page.locator("#jp-main-statusbar")).to_contain_text("| Idle")
+    await_kernel(notebook)
     keep(page, "hub")
 
-    page.locator(".jp-Notebook .jp-Cell").last.click()
-    page.keyboard.press("Escape")
-    page.keyboard.press("b")
-    page.keyboard.press("Enter")
-    page.keyboard.type("import majlis; print('I am', majlis.connect().whoami()['name'])")
-    page.keyboard.press("Shift+Enter")
-    expect(page.locator(".jp-OutputArea-output", has_text="I am scientist").last).to_be_visible()
+    notebook.get_by_role("button", name="Click to add a cell.").click()
+    cell = notebook.locator(".jp-Cell.jp-mod-active")
+    cell.locator(".cm-content").fill("import majlis; print('I am', majlis.connect().whoami()['name'])")
+    run_cell(cell)
+    expect(cell.locator(".jp-OutputArea-output")).to_contain_text("I am scientist")
     assert not faults()
 
 
