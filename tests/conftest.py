@@ -16,8 +16,11 @@ PIPELINE_SECONDS = 600.0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The browser comes last: Playwright keeps an event loop running in this thread once it has started."""
+    """The browser comes last, when there is something to see; and one process has the shared workbench."""
     items.sort(key=lambda item: Path(__file__).parent / "browser" in item.path.parents)
+    for item in items:
+        shared = "workbench" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("workbench" if shared else item.path.stem))
 
 
 @pytest.fixture(scope="session")
