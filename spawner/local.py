@@ -51,7 +51,7 @@ class LocalSpawner(LocalProcessSpawner):  # type: ignore[misc]  # jupyterhub has
 
     def options_form(self, spawner: Any) -> str:
         """The choice of profiles; empty where there is none to make."""
-        return profiles.form(profiles.entitled(self.profiles, self.groups))
+        return profiles.form(profiles.entitled(self.profiles, self.groups), self.unenforced)
 
     def options_from_form(self, form_data: Mapping[str, list[str]]) -> dict[str, str]:
         """What the person chose."""
@@ -71,7 +71,7 @@ class LocalSpawner(LocalProcessSpawner):  # type: ignore[misc]  # jupyterhub has
         except MajlisError as error:
             raise profiles.refusal(error) from error
         self.log.info("%s starts with the profile %s", self.user.name, name)
-        facts = limits.unenforced(self.profile, grouped=self.group is not None)
+        facts = self.unenforced(self.profile)
         for fact in facts:
             self.log.info("Profile %s: %s", name, fact)
         held = f"Not as the profile says on this machine: {'; '.join(facts)}." if facts else ""
@@ -80,6 +80,10 @@ class LocalSpawner(LocalProcessSpawner):  # type: ignore[misc]  # jupyterhub has
         self.prepare_home()
         address: tuple[str, int] = await super().start()
         return address
+
+    def unenforced(self, profile: Profile) -> list[str]:
+        """What of a profile nothing sees to on this machine."""
+        return limits.unenforced(profile, grouped=self.group is not None)
 
     @property
     def group(self) -> Group | None:

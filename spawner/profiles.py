@@ -2,7 +2,7 @@
 
 import json
 import reprlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -103,22 +103,30 @@ def offer(
     return told
 
 
-def form(profiles: Mapping[str, Profile]) -> str:
+def form(
+    profiles: Mapping[str, Profile],
+    unenforced: Callable[[Profile], Sequence[str]],  # what of a profile nothing sees to on this machine
+) -> str:
     """The spawn page's choice, as HTML; empty where there is nothing to choose."""
     if len(profiles) < 2:
         return ""
-    rows = "".join(row(name, profile, first=not at) for at, (name, profile) in enumerate(profiles.items()))
+    rows = "".join(
+        row(name, profile, unenforced(profile), first=not at)
+        for at, (name, profile) in enumerate(profiles.items())
+    )
     return f'<fieldset class="majlis-profiles"><legend>Size of the server</legend>{rows}</fieldset>'
 
 
-def row(name: str, profile: Profile, first: bool) -> str:
+def row(name: str, profile: Profile, unenforced: Sequence[str], first: bool) -> str:
     """One profile of the form."""
+    held = f"Here: {'; '.join(unenforced)}." if unenforced else ""
     checked = " checked" if first else ""
     return (
         f'<label class="majlis-profile"><input type="radio" name="{OPTION}" value="{escape(name)}"{checked}>'
         f'<span class="title">{escape(profile.title)}</span> '
         f'<span class="size">{escape(size(profile))}</span>'
-        f'<span class="description">{escape(profile.description)}</span></label>'
+        f'<span class="description">{escape(profile.description)}</span>'
+        f'<span class="unenforced">{escape(held)}</span></label>'
     )
 
 

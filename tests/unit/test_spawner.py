@@ -58,8 +58,10 @@ def test_what_is_not_open_is_refused(
 
 
 def test_the_form_escapes_and_is_empty_without_a_choice() -> None:
-    assert profiles.form(profiles.entitled(PROFILES, ["scientist"])) == ""
-    assert "GPU &lt;b&gt;" in profiles.form(PROFILES)
+    assert profiles.form(profiles.entitled(PROFILES, ["scientist"]), limits.unenforced) == ""
+    form = profiles.form(PROFILES, lambda profile: ["no <i>GPU</i> is set aside"] if profile.gpu else [])
+    assert "GPU &lt;b&gt;" in form
+    assert form.count("Here: no &lt;i&gt;GPU&lt;/i&gt; is set aside.") == 1
     assert profiles.options_of({"profile": ["gpu"]}) == {"profile": "gpu"}
     assert profiles.options_of({}) == {}
 
