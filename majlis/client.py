@@ -309,10 +309,11 @@ class Workbench:
     def _gateway(self) -> httpx.Client:
         return httpx.Client(timeout=self.settings.gateway.request_timeout_seconds)
 
-    def ask_gateway(self, url: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> Any:
-        """What the gateway answers; its refusals are raised."""
+    def ask_gateway(self, url: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]) -> Any:
+        """What the gateway answers to a body, or says about itself without one; its refusals are raised."""
         try:
-            response = self._gateway.post(url, json=body, headers=headers)
+            method = "GET" if body is None else "POST"
+            response = self._gateway.request(method, url, json=body, headers=headers)
         except httpx.HTTPError as reason:
             raise Unavailable(
                 f"The gateway does not answer at {url} ({type(reason).__name__})",
