@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 import httpx
 
-from .client_api import Api, Embedded, error, following
+from .client_api import REMEDY, Api, Embedded, error, following
 from .client_deployments import Deployment
 from .client_versions import CHECKED, Story, Version
 from .errors import Invalid, NotFound, Unavailable
@@ -317,10 +317,10 @@ class Workbench:
         except httpx.HTTPError as reason:
             raise Unavailable(
                 f"The gateway does not answer at {url} ({type(reason).__name__})",
-                remedy="`majlis status` tells whether it runs.",
+                remedy=REMEDY,
             ) from reason
         if response.is_error:
-            raise error(response)
+            raise error(response, "The gateway")
         return response.json()
 
 # %% ../nbs/900_client.ipynb #a4f52a7d

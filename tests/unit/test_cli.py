@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import pytest
 import yaml
 
 from majlis import __version__, cli, cli_records
+from majlis.client import connect
+from majlis.errors import Unavailable
 from majlis.settings import load
 
 PORTS = {
@@ -36,11 +39,15 @@ class Component(ThreadingHTTPServer):
                 self.end_headers()
                 self.wfile.write(body.encode())
 
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self.do_GET()
+
             def log_message(self, *arguments: Any) -> None:
                 """Say nothing."""
 
         super().__init__(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()  # ends as soon
 
     @property
     def port(self) -> int:
@@ -282,3 +289,55 @@ def test_audit_story_tells_it_in_order(capsys: pytest.CaptureFixture[str]) -> No
     assert json.loads(capsys.readouterr().out)["chapters"][1]["by"] == "amira"
     assert call("audit", "story", "delays/2") == 1
     assert "Nothing is known as 'delays/2'" in capsys.readouterr().err
+
+
+PAGE = "<html><body>503 : Service Unavailable</body></html>"  # what the hub's proxy answers for whom it asks
+
+
+@contextmanager
+def proxy(status: int = 503) -> Iterator[str]:
+    """The address of somebody who answers in another's place."""
+    component = Component(status, PAGE)
+    try:
+        yield f"http://127.0.0.1:{component.port}"
+    finally:
+        component.shutdown()
+        component.server_close()
+
+
+def nobody() -> str:
+    """An address where nobody listens any more."""
+    with proxy() as url:
+        return url
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+@pytest.mark.parametrize("arguments", [["models"], ["deployments", "--json"], ["audit", "verify"]])
+def test_a_proxy_that_answers_for_the_control_plane_is_a_problem_with_a_remedy(
+    status: int, arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("JUPYTERHUB_API_TOKEN", "a token")
+    with proxy(status) as url:
+        monkeypatch.setenv("MAJLIS_URL", f"{url}/services/majlis")
+        assert call(*arguments) == 1
+    out, err = capsys.readouterr()
+    assert "The control plane does not answer" in err and "majlis status" in err
+    assert "<html>" not in err and not out
+
+
+def test_nobody_at_the_control_planes_address_is_the_same_problem(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("JUPYTERHUB_API_TOKEN", "a token")
+    monkeypatch.setenv("MAJLIS_URL", f"{nobody()}/services/majlis")
+    assert call("models") == 1
+    err = capsys.readouterr().err
+    assert "does not answer" in err and "majlis status" in err
+
+
+def test_a_gateway_that_is_down_is_a_problem_with_a_remedy() -> None:
+    with connect(load()) as wb, proxy() as answering:
+        for url in (answering, nobody()):
+            with pytest.raises(Unavailable, match="The gateway does not answer") as found:
+                wb.ask_gateway(f"{url}/v2/models/iris/infer", {"inputs": []}, {})
+            assert "majlis status" in found.value.remedy
