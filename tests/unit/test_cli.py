@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shlex
 import subprocess
 import sys
 import threading
@@ -14,9 +15,10 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.main import get_command
 
-from majlis import __version__, cli, cli_records
-from majlis.client import connect
+from majlis import __version__, cli, cli_models, cli_records
+from majlis.client import Workbench, connect
 from majlis.errors import Unavailable
 from majlis.settings import load
 
@@ -341,3 +343,118 @@ def test_a_gateway_that_is_down_is_a_problem_with_a_remedy() -> None:
             with pytest.raises(Unavailable, match="The gateway does not answer") as found:
                 wb.ask_gateway(f"{url}/v2/models/iris/infer", {"inputs": []}, {})
             assert "majlis status" in found.value.remedy
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workbench]:
+    """A workbench in which nothing ever happened."""
+    with connect(load(environ={"MAJLIS_WORKBENCH_HOME": str(tmp_path_factory.mktemp("empty"))})) as wb:
+        yield wb
+
+
+@pytest.fixture
+def workbench(empty: Workbench, monkeypatch: pytest.MonkeyPatch) -> Workbench:
+    """The same, for the commands."""
+    monkeypatch.setattr(cli_models, "workbench", lambda: empty)
+    return empty
+
+
+def commands(group: Any, context: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every command below a group, with its path."""
+    for name in group.list_commands(context):
+        found = group.get_command(context, name)
+        if hasattr(found, "list_commands"):
+            yield from commands(found, context, *path, name)
+        else:
+            yield (*path, name), found
+
+
+ROOT = get_command(cli.app)
+COMMANDS = dict(commands(ROOT, ROOT.make_context("majlis", [], resilient_parsing=True)))
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_the_help_of_every_command_has_an_example_that_is_understood(path: tuple[str, ...]) -> None:
+    found = COMMANDS[path]
+    said, _, example = str(found.epilog).partition("Example: majlis ")
+    words = shlex.split(example)
+    assert not said and tuple(words[: len(path)]) == path
+    found.make_context(" ".join(path), words[len(path) :])  # a usage error where it is none of ours
+
+
+@pytest.mark.parametrize(
+    ("arguments", "next_step"),
+    [
+        (["runs"], "majlis run"),
+        (["schedule", "list"], "majlis schedule add"),
+        (["models"], "majlis run"),
+        (["models", "nobody"], "majlis models"),
+        (["reviews"], "registered"),
+        (["deployments"], "wb.deploy"),
+        (["costs"], "counted"),
+    ],
+    ids=str,
+)
+def test_an_empty_list_says_so_and_what_to_do(
+    arguments: list[str], next_step: str, workbench: Workbench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(*arguments) == 0
+    out = capsys.readouterr().out
+    assert next_step in out and len(out.splitlines()) == 1
+    assert call(*arguments, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["keys", "list", "fligth-delay"],
+        ["keys", "withdraw", "fligth-delay", "k-1", "--reason", "it leaked"],
+        ["rollout", "status", "fligth-delay"],
+        ["rollout", "promote", "fligth-delay", "--reason", "now"],
+        ["rollout", "abort", "fligth-delay", "--reason", "complaints"],
+    ],
+    ids=" ".join,
+)
+def test_a_name_that_is_not_there_brings_those_that_come_near(
+    arguments: list[str],
+    workbench: Workbench,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    there = [{"name": "flight-delay"}, {"name": "loan-review"}]
+    monkeypatch.setattr(workbench, "deployments", lambda: there)
+    assert call(*arguments) == 1
+    err = capsys.readouterr().err
+    assert "Did you mean flight-delay?" in err and "loan-review" not in err
+
+
+def test_a_schedule_that_is_not_there_brings_those_that_come_near(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import nbformat
+    from nbformat.v4 import new_code_cell, new_notebook
+
+    nbformat.write(new_notebook(cells=[new_code_cell("1")]), tmp_path / "one.ipynb")
+    assert call("schedule", "add", "nightly", str(tmp_path / "one.ipynb"), "--cron", "0 2 * * *") == 0
+    assert call("schedule", "remove", "nigthly") == 1
+    assert "Did you mean nightly?" in capsys.readouterr().err
+
+
+def test_settings_and_started_schedules_are_lists_for_programs_too(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert call("settings", "check", "--json") == 0
+    found = json.loads(capsys.readouterr().out)["overrides"]
+    assert {"section": "workbench", "key": "home", "variable": "MAJLIS_WORKBENCH_HOME"} in found
+    assert call("schedule", "tick", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def test_what_is_no_release_is_told_with_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.zip").touch()
+    for given in ("nowhere", str(tmp_path / "a.zip"), str(tmp_path)):
+        assert call("release", "verify", given) == 1
+        assert "releases/" in capsys.readouterr().err.splitlines()[1]
