@@ -30,7 +30,8 @@ from .tables import Rows
 if (
     TYPE_CHECKING
 ):  # imported when they are first asked for: they cost more than a notebook's first cell should
-    from majlis.data.lake import Lake
+    from majlis.data.lake import Lake, Scalar
+    from majlis.data.traces import Traces
     from majlis.features.store import Features
     from majlis.serving.batch import Predicted
     from majlis.training.tracking import TrackedRun
@@ -130,6 +131,21 @@ class Workbench:
         from majlis.features.store import Features
 
         return Features(self.settings)
+
+    def traces(
+        self,
+        who: "Mapping[str, Scalar]",  # column → value, such as {"passport": "P1"}
+    ) -> "tuple[Traces, Rows]":
+        """Where a person stands in the lake, and the registered versions that saw them."""
+        from majlis.data.traces import seen_by, traces
+
+        found = traces(self.lake, who)
+        records = [
+            self.version(model["name"], row["version"]).record
+            for model in self.models()
+            for row in self.versions(model["name"])
+        ]
+        return found, Rows(seen_by(found, records), ["model", "version", "state", "stage", "owner", "tables"])
 
     def track(self, experiment: str, **arguments: Any) -> "AbstractContextManager[TrackedRun]":
         """Track what happens inside the block as one run; see `majlis.training.tracking.track`."""
