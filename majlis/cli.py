@@ -21,6 +21,7 @@ from .errors import MajlisError
 app = typer.Typer(
     name="majlis",
     help="A notebook-first data science workbench.",
+    epilog="Exit status: 0 done; 1 refused, or looked at and found wrong; 2 not understood; 130 interrupted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,

@@ -4,28 +4,31 @@
 
 # %% auto #0
 __all__ = ['commands', 'Reason', 'keys', 'Deployed', 'KEY_COLUMNS', 'rollout', 'CHANGES', 'policy', 'whoami', 'models', 'reviews',
-           'export', 'deployments', 'keys_list', 'keys_withdraw', 'rollout_start', 'whole', 'rollout_rehearse',
-           'rollout_status', 'rollout_promote', 'rollout_abort', 'show_rollout', 'costs', 'policy_test', 'change_row']
+           'export', 'deployments', 'suggesting_deployments', 'keys_list', 'keys_withdraw', 'rollout_start', 'whole',
+           'rollout_rehearse', 'rollout_status', 'rollout_promote', 'rollout_abort', 'show_rollout', 'costs',
+           'policy_test', 'change_row']
 
 # %% ../nbs/916_cli_models.ipynb #f41f2f91
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .cli_app import AsJson, show, workbench
+from .cli_app import AsJson, show, suggesting, workbench
 from .errors import Invalid, NotFound
 
 if TYPE_CHECKING:  # for the types; the commands import them when they run
+    from majlis.client import Workbench
     from majlis.client_deployments import Deployment
 
 # %% ../nbs/916_cli_models.ipynb #ea9b482a
 commands = typer.Typer()
 
 
-@commands.command()
+@commands.command(epilog="Example: majlis whoami")
 def whoami(as_json: AsJson = False) -> None:
     """Who you are to the workbench, and what you may do."""
     me = workbench().whoami()
@@ -36,22 +39,27 @@ def whoami(as_json: AsJson = False) -> None:
         typer.echo(f"may: {', '.join(sorted(me['scopes'])) or 'nothing'}")
 
 
-@commands.command()
+@commands.command(epilog="Example: majlis models flight")
 def models(
     search: Annotated[str, typer.Argument(help="Part of a name.")] = "", as_json: AsJson = False
 ) -> None:
     """List registered models."""
-    show(workbench().models(search), ["name", "versions", "latest", "production", "tier", "updated"], as_json)
+    none = "no model yet; `majlis run notebooks/flight_delay` trains one to register"
+    if search:
+        none = f"no model has {search!r} in its name; `majlis models` lists all"
+    columns = ["name", "versions", "latest", "production", "tier", "updated"]
+    show(workbench().models(search), columns, as_json, none)
 
 
-@commands.command()
+@commands.command(epilog="Example: majlis reviews --json")
 def reviews(as_json: AsJson = False) -> None:
     """List the versions that wait for a decision, and for whom."""
     columns = ["model", "version", "tier", "owner", "waits_for", "due", "overdue"]
-    show(workbench().reviews(), columns, as_json)
+    none = "nothing waits for a decision; a version does once it is registered and its checks are made"
+    show(workbench().reviews(), columns, as_json, none)
 
 
-@commands.command()
+@commands.command(epilog="Example: majlis export flight-delay/1 flight-delay.zip")
 def export(
     version: Annotated[str, typer.Argument(help="A released version, such as flight-delay/1.")],
     target: Annotated[Path | None, typer.Argument(help="A .zip file, or a folder to unpack it in.")] = None,
@@ -60,14 +68,26 @@ def export(
     model, slash, number = version.rpartition("/")
     if not slash or not number.isdigit():
         raise Invalid(f"{version!r} is no version", remedy="Write MODEL/NUMBER, such as flight-delay/1.")
-    written = workbench().version(model, int(number)).export(target or Path(f"{model}-{number}.zip"))
+    wb = workbench()
+    with suggesting(model, lambda: [each["name"] for each in wb.models()]):
+        found = wb.version(model, int(number))
+    written = found.export(target or Path(f"{model}-{number}.zip"))
     typer.secho(f"{written}: unpack it and run python predict.py rows.json", fg="green")
 
 
-@commands.command()
+@commands.command(epilog="Example: majlis deployments")
 def deployments(as_json: AsJson = False) -> None:
     """List deployments."""
-    show(workbench().deployments(), ["name", "model", "ready", "url", "created_by"], as_json)
+    none = "no deployment yet; `wb.deploy(version)` in a notebook makes one of a released version"
+    show(workbench().deployments(), ["name", "model", "ready", "url", "created_by"], as_json, none)
+
+
+@contextmanager
+def suggesting_deployments(name: str) -> "Iterator[Workbench]":
+    """The workbench; a deployment that it does not know is told with those that come near."""
+    wb = workbench()
+    with suggesting(name, lambda: [each["name"] for each in wb.deployments()]):
+        yield wb
 
 
 Reason = Annotated[str, typer.Option("--reason", help="Why; it stands in the audit trail.")]
@@ -77,13 +97,15 @@ Deployed = Annotated[str, typer.Argument(help="The deployment.")]
 KEY_COLUMNS = ["id", "principal", "state", "expires_at", "withdrawn_by", "withdraw_reason"]
 
 
-@keys.command("list")
+@keys.command("list", epilog="Example: majlis keys list flight-delay")
 def keys_list(name: Deployed, as_json: AsJson = False) -> None:
     """List the keys of a deployment; the keys themselves are never shown again."""
-    show(workbench().keys(name), KEY_COLUMNS, as_json)
+    none = f"{name} has no key yet; `wb.key({name!r})` in a notebook makes one"
+    with suggesting_deployments(name) as wb:
+        show(wb.keys(name), KEY_COLUMNS, as_json, none)
 
 
-@keys.command("withdraw")
+@keys.command("withdraw", epilog="Example: majlis keys withdraw flight-delay k-1 --reason 'it leaked'")
 def keys_withdraw(
     name: Deployed,
     id: Annotated[str, typer.Argument(help="Of the key, as the list has it.")],
@@ -91,14 +113,18 @@ def keys_withdraw(
     as_json: AsJson = False,
 ) -> None:
     """Withdraw a key; the gateway refuses it from then on."""
-    show([workbench().withdraw_key(name, id, reason)], KEY_COLUMNS, as_json)
+    with suggesting_deployments(name) as wb:
+        show([wb.withdraw_key(name, id, reason)], KEY_COLUMNS, as_json)
 
 
 rollout = typer.Typer(help="Traffic that moves to a new release.", no_args_is_help=True)
 commands.add_typer(rollout, name="rollout")
 
 
-@rollout.command("start")
+@rollout.command(
+    "start",
+    epilog="Example: majlis rollout start flight-delay flight-delay-3 --steps 5,50,100 --reason 'retrained'",
+)
 def rollout_start(
     name: Annotated[str, typer.Argument(help="The deployment.")],
     release: Annotated[str, typer.Argument(help="The release that shall serve, such as flight-delay-3.")],
@@ -127,7 +153,7 @@ def whole(text: str) -> int:
     return int(text)
 
 
-@rollout.command("rehearse")
+@rollout.command("rehearse", epilog="Example: majlis rollout rehearse --rule stricter.ini")
 def rollout_rehearse(
     rule: Annotated[Path | None, typer.Option(help="Settings whose [rollout] is tried.")] = None,
     incidents: Annotated[Path | None, typer.Option(help="Folder of recorded rollouts.")] = None,
@@ -162,22 +188,30 @@ def rollout_rehearse(
         show(calm, ["deployment", "revision", "requests", "rollouts", "fired", "share"], as_json)
 
 
-@rollout.command("status")
+@rollout.command("status", epilog="Example: majlis rollout status flight-delay")
 def rollout_status(name: str, as_json: AsJson = False) -> None:
     """Where the newest rollout of a deployment stands."""
-    show_rollout(workbench().deployment(name), as_json)
+    with suggesting_deployments(name) as wb:
+        found = wb.deployment(name)
+    show_rollout(found, as_json)
 
 
-@rollout.command("promote")
+@rollout.command(
+    "promote", epilog="Example: majlis rollout promote flight-delay --reason 'a holiday: go now'"
+)
 def rollout_promote(name: str, reason: Reason, as_json: AsJson = False) -> None:
     """Give the new release all of the traffic now."""
-    show_rollout(workbench().deployment(name).promote(reason), as_json)
+    with suggesting_deployments(name) as wb:
+        found = wb.deployment(name)
+    show_rollout(found.promote(reason), as_json)
 
 
-@rollout.command("abort")
+@rollout.command("abort", epilog="Example: majlis rollout abort flight-delay --reason 'complaints'")
 def rollout_abort(name: str, reason: Reason, as_json: AsJson = False) -> None:
     """Give the traffic back to the release before."""
-    show_rollout(workbench().deployment(name).abort(reason), as_json)
+    with suggesting_deployments(name) as wb:
+        found = wb.deployment(name)
+    show_rollout(found.abort(reason), as_json)
 
 
 def show_rollout(deployment: "Deployment", as_json: bool) -> None:
@@ -194,14 +228,16 @@ def show_rollout(deployment: "Deployment", as_json: bool) -> None:
         show(found["compared"], columns, as_json)
 
 
-@commands.command()
+@commands.command(epilog="Example: majlis costs --by team")
 def costs(
     by: Annotated[str, typer.Option(help="user, team, pipeline or kind.")] = "user",
     as_json: AsJson = False,
 ) -> None:
     """What this month cost so far."""
     rows = workbench().costs(by=by)
-    show(rows, ["name", "cpu_hours", "memory_gib_hours", "gpu_hours", "amount", "currency"], as_json)
+    none = "nothing was used this month yet; runs, servers and deployments are counted as they end"
+    columns = ["name", "cpu_hours", "memory_gib_hours", "gpu_hours", "amount", "currency"]
+    show(rows, columns, as_json, none)
 
 
 CHANGES = 100  # decisions that `policy test` shows when nobody says how many
@@ -209,7 +245,7 @@ policy = typer.Typer(help="The risk policy.", no_args_is_help=True)
 commands.add_typer(policy, name="policy")
 
 
-@policy.command("test")
+@policy.command("test", epilog="Example: majlis policy test stricter.yaml --most 20")
 def policy_test(
     file: Annotated[Path, typer.Argument(help="Another policy, as YAML.")],
     most: Annotated[int, typer.Option(min=0, help="Decisions shown at most.")] = CHANGES,

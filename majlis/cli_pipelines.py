@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .cli_app import AsJson, on_hub, settings, show, workbench
+from .cli_app import AsJson, on_hub, settings, show, suggesting, workbench
 from .errors import Invalid, MajlisError, NotFound
 
 if TYPE_CHECKING:  # for the types; the commands import them when they run
@@ -38,7 +38,7 @@ def runs_folder(settings: "Settings") -> Path:
 Runs = Annotated[Path | None, typer.Option("--runs", help="Folder of all runs.")]
 
 
-@commands.command()
+@commands.command(epilog="Example: majlis run notebooks/flight_delay -p iterations=50")
 def run(
     source: Annotated[Path, typer.Argument(help="The pipeline's folder, or one notebook.")],
     parameter: Annotated[
@@ -131,7 +131,7 @@ def latest(runs: Path, pipeline: str) -> str:
     return found.id
 
 
-@commands.command()
+@commands.command(epilog="Example: majlis reproduce 20260131-093000-abcdef --tolerance 1e-9")
 def reproduce(
     run_id: Annotated[str, typer.Argument(help="Id of a run that is done.")],
     runs: Runs = None,
@@ -150,7 +150,8 @@ def reproduce(
     folder = runs or runs_folder(settings())
     original = next((found for found in newest(folder) if found.id == run_id), None)
     if original is None:
-        raise NotFound(f"there is no run {run_id} in {folder}", remedy="`majlis runs` lists them.")
+        with suggesting(run_id, lambda: [found.id for found in newest(folder)]):
+            raise NotFound(f"there is no run {run_id} in {folder}", remedy="`majlis runs` lists them.")
     with tempfile.TemporaryDirectory(prefix="majlis-reproduce-") as empty:
         result = reproduce(
             original,
@@ -164,7 +165,7 @@ def reproduce(
     raise typer.Exit(0 if result.same else 1)
 
 
-@commands.command("runs")
+@commands.command("runs", epilog="Example: majlis runs flight-delay --limit 5")
 def list_runs(
     pipeline: Annotated[str, typer.Argument(help="Only runs of this pipeline.")] = "*",
     runs: Runs = None,
@@ -176,7 +177,8 @@ def list_runs(
 
     from majlis.pipelines.runs import newest
 
-    found = list(islice(newest(runs or runs_folder(settings()), pipeline), limit))
+    folder = runs or runs_folder(settings())
+    found = list(islice(newest(folder, pipeline), limit))
     if as_json:
         typer.echo(json.dumps([run.model_dump(mode="json") for run in found], indent=1))
         return
@@ -191,7 +193,9 @@ def list_runs(
         }
         for run in found
     ]
-    show(rows, ["id", "pipeline", "state", "steps", "processor s", "reason"], as_json=False)
+    columns = ["id", "pipeline", "state", "steps", "processor s", "reason"]
+    named = "" if pipeline == "*" else f" of {pipeline}"
+    show(rows, columns, False, f"no run{named} in {folder} yet; `majlis run FOLDER` makes one")
 
 # %% ../nbs/914_cli_pipelines.ipynb #0ec7b179
 class Missed(StrEnum):
@@ -205,7 +209,9 @@ schedule = typer.Typer(help="Pipelines that run by themselves.", no_args_is_help
 commands.add_typer(schedule, name="schedule")
 
 
-@schedule.command("add")
+@schedule.command(
+    "add", epilog="Example: majlis schedule add nightly notebooks/flight_delay --cron '0 2 * * *'"
+)
 def schedule_add(
     name: Annotated[str, typer.Argument(help="What to call it.")],
     source: Annotated[Path, typer.Argument(help="The pipeline's folder, or one notebook.")],
@@ -241,26 +247,34 @@ def schedule_add(
     typer.secho(f"{added.name}: next {added.next() or f'when {added.table} changes'}", fg="green")
 
 
-@schedule.command("list")
+@schedule.command("list", epilog="Example: majlis schedule list")
 def schedule_list(runs: Runs = None, as_json: AsJson = False) -> None:
     """List schedules."""
     from majlis.pipelines.schedule import Schedules
 
     found = Schedules(runs or runs_folder(settings()))
     rows = [each.model_dump(mode="json") | {"next": each.next()} for each in found]
-    show(rows, ["name", "pipeline", "cron", "table", "next", "last_run", "note"], as_json)
+    columns = ["name", "pipeline", "cron", "table", "next", "last_run", "note"]
+    show(
+        rows,
+        columns,
+        as_json,
+        "no schedule yet; `majlis schedule add NAME FOLDER --cron '0 2 * * *'` adds one",
+    )
 
 
-@schedule.command("remove")
+@schedule.command("remove", epilog="Example: majlis schedule remove nightly")
 def schedule_remove(name: str, runs: Runs = None) -> None:
     """Forget a schedule; its runs stay."""
     from majlis.pipelines.schedule import Schedules
 
-    Schedules(runs or runs_folder(settings())).remove(name)
+    schedules = Schedules(runs or runs_folder(settings()))
+    with suggesting(name, lambda: [each.name for each in schedules]):
+        schedules.remove(name)
 
 
-@schedule.command("tick")
-def schedule_tick(runs: Runs = None) -> None:
+@schedule.command("tick", epilog="Example: majlis schedule tick")
+def schedule_tick(runs: Runs = None, as_json: AsJson = False) -> None:
     """Start what is due, and come back."""
     from majlis.data.lake import Lake
     from majlis.pipelines.schedule import Schedules, launcher
@@ -268,11 +282,15 @@ def schedule_tick(runs: Runs = None) -> None:
     chosen = settings()
     folder = runs or runs_folder(chosen)
     lake = Lake(chosen.lake.uri)
-    for started in Schedules(folder).tick(launcher(folder), lambda table: lake.version(table).version):
-        typer.echo(f"{started.name}: started {started.last_run}")
+    started = Schedules(folder).tick(launcher(folder), lambda table: lake.version(table).version)
+    if as_json:
+        typer.echo(json.dumps([each.model_dump(mode="json") for each in started], indent=1))
+        return
+    for each in started:
+        typer.echo(f"{each.name}: started {each.last_run}")
 
 
-@schedule.command("serve")
+@schedule.command("serve", epilog="Example: majlis schedule serve --runs runs")
 def schedule_serve(runs: Runs = None) -> None:
     """Start what is due, every minute, until interrupted."""
     from majlis.pipelines.pipeline import interruptible

@@ -28,7 +28,7 @@ audit = typer.Typer(help="The audit trail.", no_args_is_help=True)
 commands.add_typer(audit, name="audit")
 
 
-@audit.command("verify")
+@audit.command("verify", epilog="Example: majlis audit verify")
 def audit_verify(as_json: AsJson = False) -> None:
     """Check the whole hash chain; names the first record that does not fit."""
     verdict = verdict_over_http() if on_hub() else verdict_of_store()
@@ -41,7 +41,7 @@ def audit_verify(as_json: AsJson = False) -> None:
     raise typer.Exit(0 if verdict["ok"] else 1)
 
 
-@audit.command("story")
+@audit.command("story", epilog="Example: majlis audit story flight-delay/1")
 def audit_story(
     id: Annotated[str, typer.Argument(help="A version (flight-delay/1), release, deployment or prediction.")],
     as_json: AsJson = False,
@@ -76,7 +76,7 @@ release = typer.Typer(help="Signed releases.", no_args_is_help=True)
 commands.add_typer(release, name="release")
 
 
-@release.command("verify")
+@release.command("verify", epilog="Example: majlis release verify var/releases/flight-delay-1")
 def release_verify(
     folder: Annotated[Path, typer.Argument(help="A release's folder.")],
     public_key: Annotated[Path | None, typer.Option(help="Instead of the one in settings.ini.")] = None,
@@ -95,7 +95,7 @@ def release_verify(
         typer.secho(f"{statement.id}: authentic; {facts}", fg="green")
 
 
-@release.command("environment")
+@release.command("environment", epilog="Example: majlis release environment var/releases/flight-delay-1")
 def release_environment(
     folder: Annotated[Path, typer.Argument(help="A release's folder.")],
     public_key: Annotated[Path | None, typer.Option(help="Instead of the one in settings.ini.")] = None,
@@ -116,17 +116,23 @@ check = typer.Typer(help="The settings.", no_args_is_help=True)
 commands.add_typer(check, name="settings")
 
 
-@check.command("check")
-def settings_check() -> None:
+@check.command("check", epilog="Example: majlis settings check")
+def settings_check(as_json: AsJson = False) -> None:
     """Read settings.ini and the environment over it; names what is not allowed."""
     from majlis.settings import SECTIONS, overrides
 
     found = settings()
+    sections = [*SECTIONS, *(f"profile:{name}" for name in found.profiles)]
+    given = [
+        {"section": section, "key": key, "variable": variable}
+        for section, key, _, variable in overrides(os.environ, sections)
+    ]
+    if as_json:
+        typer.echo(json.dumps({"source": str(found.source), "overrides": given}, indent=1))
+        return
     typer.secho(f"{found.source}: valid", fg="green")
-    for section, key, _, variable in overrides(
-        os.environ, [*SECTIONS, *(f"profile:{n}" for n in found.profiles)]
-    ):
-        typer.echo(f"[{section}] {key} comes from {variable}")
+    for each in given:
+        typer.echo(f"[{each['section']}] {each['key']} comes from {each['variable']}")
 
 # %% ../nbs/918_cli_records.ipynb #3bf86462
 def health(settings: "Settings") -> "Health":
@@ -145,7 +151,7 @@ def health(settings: "Settings") -> "Health":
         return status(settings)
 
 
-@commands.command()
+@commands.command(epilog="Example: majlis status --json")
 def status(as_json: AsJson = False) -> None:
     """Tell the state of every component; exit status 1 when one is down."""
     found = health(settings())

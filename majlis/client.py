@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 import httpx
 
-from .client_api import Api, Embedded, error, following
+from .client_api import REMEDY, Api, Embedded, error, following
 from .client_deployments import Deployment
 from .client_versions import CHECKED, Story, Version
 from .errors import Invalid, NotFound, Unavailable
@@ -30,7 +30,8 @@ from .tables import Rows
 if (
     TYPE_CHECKING
 ):  # imported when they are first asked for: they cost more than a notebook's first cell should
-    from majlis.data.lake import Lake
+    from majlis.data.lake import Lake, Scalar
+    from majlis.data.traces import Traces
     from majlis.features.store import Features
     from majlis.serving.batch import Predicted
     from majlis.training.tracking import TrackedRun
@@ -130,6 +131,21 @@ class Workbench:
         from majlis.features.store import Features
 
         return Features(self.settings)
+
+    def traces(
+        self,
+        who: "Mapping[str, Scalar]",  # column → value, such as {"passport": "P1"}
+    ) -> "tuple[Traces, Rows]":
+        """Where a person stands in the lake, and the registered versions that saw them."""
+        from majlis.data.traces import seen_by, traces
+
+        found = traces(self.lake, who)
+        records = [
+            self.version(model["name"], row["version"]).record
+            for model in self.models()
+            for row in self.versions(model["name"])
+        ]
+        return found, Rows(seen_by(found, records), ["model", "version", "state", "stage", "owner", "tables"])
 
     def track(self, experiment: str, **arguments: Any) -> "AbstractContextManager[TrackedRun]":
         """Track what happens inside the block as one run; see `majlis.training.tracking.track`."""
@@ -309,17 +325,18 @@ class Workbench:
     def _gateway(self) -> httpx.Client:
         return httpx.Client(timeout=self.settings.gateway.request_timeout_seconds)
 
-    def ask_gateway(self, url: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> Any:
-        """What the gateway answers; its refusals are raised."""
+    def ask_gateway(self, url: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]) -> Any:
+        """What the gateway answers to a body, or says about itself without one; its refusals are raised."""
         try:
-            response = self._gateway.post(url, json=body, headers=headers)
+            method = "GET" if body is None else "POST"
+            response = self._gateway.request(method, url, json=body, headers=headers)
         except httpx.HTTPError as reason:
             raise Unavailable(
                 f"The gateway does not answer at {url} ({type(reason).__name__})",
-                remedy="`majlis status` tells whether it runs.",
+                remedy=REMEDY,
             ) from reason
         if response.is_error:
-            raise error(response)
+            raise error(response, "The gateway")
         return response.json()
 
 # %% ../nbs/900_client.ipynb #a4f52a7d

@@ -93,8 +93,8 @@ class Caller(Protocol):
         """An API key for a deployment."""
         ...
 
-    def ask_gateway(self, url: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> Any:
-        """What the gateway answers."""
+    def ask_gateway(self, url: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]) -> Any:
+        """What the gateway answers to a body, or says about itself without one."""
         ...
 
 # %% ../nbs/896_client_deployments.ipynb #5689aa1c
@@ -151,16 +151,45 @@ class Deployment:
         at: datetime | None = None,  # the moment for which fetched features must count; None: now
     ) -> np.ndarray[Any, np.dtype[Any]]:
         """The predictions of the gateway for a polars or pandas frame, [N, k]."""
-        headers = {"Authorization": f"Bearer {self.wb.key(self.name)}"}
+        return self._asked(frame, entities, at)[0]
+
+    def probabilities(
+        self, frame: Any = None, *, entities: Any = None, at: datetime | None = None
+    ) -> pl.DataFrame:
+        """The same as a frame whose columns are the classes; Invalid where the model does not name them."""
+        found, revision = self._asked(frame, entities, at)
+        names = self.classes(revision)
+        if found.ndim != 2 or found.shape[1] != len(names):
+            raise errors.Invalid(
+                f"{self.name} answers {found.size // max(len(found), 1)} numbers for each row, and its model "
+                f"names {len(names)} classes",
+                remedy="Ask `predict` for the numbers. To name them, log the model with log_classifier, "
+                "or with metadata={'classes': [...]} in the order of its answers.",
+            )
+        return pl.DataFrame(found, schema=[str(name) for name in names])
+
+    def classes(self, revision: str = "") -> list[Any]:
+        """What the columns of `predict` are the probabilities of, in order; none where nothing says so."""
+        url = f"{self.url}/versions/{revision}" if revision else self.url
+        told = self.wb.ask_gateway(url, None, self._headers())
+        return list(told["outputs"][0].get("parameters", {}).get("classes", ()))
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.wb.key(self.name)}"}
+
+    def _asked(
+        self, frame: Any, entities: Any, at: datetime | None
+    ) -> tuple[np.ndarray[Any, np.dtype[Any]], str]:
+        """The predictions, and the revision that made them."""
         body: dict[str, Any] = {} if frame is None else {"inputs": tensors(frame)}
         if entities is not None:
             names = getattr(entities, "columns", entities)
             body["entities"] = {str(name): values(entities[name]) for name in names}
         if at is not None:
             body["at"] = at.isoformat()
-        answer = self.wb.ask_gateway(f"{self.url}/infer", body, headers)
+        answer = self.wb.ask_gateway(f"{self.url}/infer", body, self._headers())
         output = answer["outputs"][0]
-        return np.asarray(output["data"]).reshape(output["shape"])
+        return np.asarray(output["data"]).reshape(output["shape"]), str(answer["model_version"])
 
     def predictions(self, since: Any = None, until: Any = None) -> pl.DataFrame:
         """The prediction log, one row for each answered row."""

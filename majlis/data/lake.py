@@ -252,9 +252,9 @@ class Lake:
             read_here.add(TableVersion(name, table.version()))
         return pl.scan_delta(table)
 
-    def peek(self, name: str) -> pl.LazyFrame:
-        """The latest rows for those who only look what a table is like; it does not count as read."""
-        return pl.scan_delta(self._open(name))
+    def peek(self, name: str, version: int | None = None) -> pl.LazyFrame:
+        """The rows for those who only look what a table is like; it does not count as read."""
+        return pl.scan_delta(self._open(name, version))
 
     def read(
         self,

@@ -40,7 +40,8 @@ def declared(
         for name, entry in zip(names, inputs, strict=True)
         if entry.get("type") in FLOATS and whole(rows[name])
     }
-    return rows[names].astype(floats)
+    typed = rows[names].astype(floats)
+    return typed.copy() if floats else typed  # in one piece; pandas leaves it as one for each column
 
 
 def whole(column: "pd.Series[Any]") -> bool:

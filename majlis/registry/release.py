@@ -74,7 +74,10 @@ def files(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             name = path.relative_to(folder).as_posix()
-            raise Tampered(f"{name} is not a plain file; a model's folder holds only files and folders.")
+            raise Tampered(
+                f"{name} is not a plain file; a model's folder holds only files and folders.",
+                remedy="Put the file itself there instead of a link.",
+            )
         if path.is_file():
             yield path
 
@@ -174,9 +177,16 @@ def verify(
 
 def authentic(folder: Path, public_key: Path, name: str = "") -> Statement:
     """The statement of the release in `folder`, its signature checked; time and revocation are not."""
-    for needed, what in ((folder / SIGNATURE, "is not a signed release"), (public_key, "cannot be checked")):
+    for needed, what, remedy in (
+        (
+            folder / SIGNATURE,
+            "is not a signed release",
+            "Name a folder below releases/ of the workbench.",
+        ),
+        (public_key, "cannot be checked", "Name the key that the workbench publishes beside its releases."),
+    ):
         if not needed.is_file():
-            raise NotFound(f"{folder.name} {what}: there is no {needed.name}.")
+            raise NotFound(f"{folder.name} {what}: there is no {needed.name}.", remedy=remedy)
     names = digests(folder)  # first: refuses links, which no hash would show
     config = verifying.Config()  # type: ignore[no-untyped-call]
     verifier = config.use_elliptic_key_verifier(public_key=public_key)
@@ -196,7 +206,10 @@ def _matching(folder: Path, statement: Statement, name: str) -> Statement:
     """A valid signature in a folder of another name would let one release pose as another."""
     if statement.id != (name or folder.name):
         wanted = f", and {name} was asked for" if name else ""
-        raise Tampered(f"The folder {folder.name} holds the release {statement.id}{wanted}.")
+        raise Tampered(
+            f"The folder {folder.name} holds the release {statement.id}{wanted}.",
+            remedy=f"Call the folder {statement.id}, as it was when it was signed.",
+        )
     return statement
 
 

@@ -19,6 +19,7 @@ import pytest
 from majlis.registry.release import ONNX, SIGNATURE, STATEMENT
 from majlis.serving.segments import scan
 from majlis.serving.snapshot import LOCATION
+from majlis.training.evaluation import CLASSES
 from tests.service.gateways import World, linear, wait_until
 
 PROBLEM = "application/problem+json"
@@ -37,7 +38,7 @@ def world(tmp_path: Path) -> World:
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A gateway for the tests that leave it as it was."""
     world = World(tmp_path_factory.mktemp("gateway"), max_body_bytes=100_000, request_timeout_seconds=1)
-    world.release("double-1", linear(2.0))
+    world.release("double-1", linear(2.0), metadata={CLASSES: ["late", 1, True]})
     world.deploy(double_1=1)
     world.keys += [
         world.make_key("mjl_old", "old", ("adder",), seconds=-1),
@@ -172,6 +173,7 @@ def test_metadata_and_health(shared: World) -> None:
     assert told["inputs"] == [{"name": "x", "datatype": "FP64", "shape": [-1, 1]}] and told["versions"] == [
         "double-1"
     ]
+    assert told["outputs"][0]["parameters"] == {"classes": ["late", 1, True]}  # as log_classifier notes them
     assert httpx.get(f"{shared.url}/v2/models/adder/versions/9", headers=headers).status_code == 404
     assert httpx.get(f"{shared.url}/nothing").status_code == 404
     assert httpx.delete(f"{shared.url}/status").status_code == 405

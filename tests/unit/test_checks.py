@@ -18,13 +18,14 @@ from sklearn.metrics import (
     average_precision_score,
     mean_absolute_error,
     mean_squared_error,
+    roc_auc_score,
     root_mean_squared_error,
 )
 from sklearn.tree import DecisionTreeClassifier
 
 from majlis.control.containment import told
 from majlis.errors import Invalid
-from majlis.governance.behaviour import EVERY, differences
+from majlis.governance.behaviour import EVERY, alone, differences
 from majlis.governance.checks import Limits, Subject, code, code_digest
 from majlis.governance.labels import aligned, chosen, coded, declared
 from majlis.governance.scan import scan
@@ -628,3 +629,56 @@ def test_a_wide_table_is_disturbed_in_few_questions(subject: Subject) -> None:
     assert found.verdict == "passed" and found.evidence["refused"] == ["x7 missing"]
     assert len(found.evidence["changes"]) == 2 * 600 - 1
     assert len(asked) < 80 and max(asked) <= 500
+
+
+def test_a_model_that_refuses_nearly_everything_is_not_asked_for_ever(subject: Subject) -> None:
+    """One with a strict schema of whole numbers refuses every question; the verdict says how far it got."""
+    names = [f"n{number}" for number in range(1200)]
+    rows = pd.DataFrame(np.random.default_rng(3).integers(0, 9, (40, 1200)), columns=names)
+    asked: list[int] = []
+
+    def strict(frame: pd.DataFrame) -> np.ndarray[Any, Any]:
+        asked.append(len(frame))
+        if (frame.dtypes != np.int64).any():
+            raise TypeError("whole numbers only")
+        return np.full((len(frame), 2), 0.5)
+
+    whole = described(*(column(name, "long") for name in names))
+    wide = dataclasses.replace(
+        subject, rows=rows, labels=np.arange(40) % 2, description=whole, predict=strict
+    )
+    found = EVERY["robustness"](wide)
+    reached = found.evidence["columns"]
+    assert found.verdict == "passed" and f"the first {reached} of 1200 columns" in found.reason
+    assert len(found.evidence["refused"]) in (2 * reached, 2 * reached - 1)
+    assert 100 < len(asked) < 1200
+
+
+@pytest.mark.parametrize("digits", [1, 8])
+def test_what_one_column_tells_is_the_area_under_the_curve(digits: int) -> None:
+    rng = np.random.default_rng(4)
+    labels = (rng.random(500) < 0.3).astype(float)
+    score = np.round(rng.normal(0, 1, 500) - labels, digits)  # few digits make ties
+    area = roc_auc_score(labels, score)
+    assert area < 0.5 and math.isclose(alone(pd.Series(score), labels), 1 - area)
+    assert math.isclose(alone(pd.Series(-score), labels + 1), 1 - area)  # whatever the classes are called
+
+
+def test_the_rows_of_a_wide_table_are_made_ready_once(subject: Subject) -> None:
+    """Not once for each of its columns."""
+    asked: list[str] = []
+
+    class Counted(Subject):
+        @property
+        def inputs(self) -> pd.DataFrame:
+            asked.append("inputs")
+            return super().inputs
+
+    names = [f"x{number}" for number in range(50)]
+    rng = np.random.default_rng(5)
+    rows = pd.DataFrame(rng.random((1500, 50)), columns=names)
+    labels = (rows.x1 > rng.random(1500)).to_numpy(int)
+    wide = Counted(subject.folder, described(*map(column, names)), lambda frame: frame.x1, rows, labels)
+    found = EVERY["leakage"](wide)
+    assert found.verdict == "passed", found
+    assert len(asked) < 3

@@ -3,18 +3,23 @@
 import json
 import os
 import resource
+import shlex
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from typer.main import get_command
 
-from majlis import __version__, cli, cli_records
+from majlis import __version__, cli, cli_models, cli_records
+from majlis.client import Workbench, connect
+from majlis.errors import Unavailable
 from majlis.settings import load
 
 PORTS = {
@@ -36,11 +41,15 @@ class Component(ThreadingHTTPServer):
                 self.end_headers()
                 self.wfile.write(body.encode())
 
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self.do_GET()
+
             def log_message(self, *arguments: Any) -> None:
                 """Say nothing."""
 
         super().__init__(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()  # ends as soon
 
     @property
     def port(self) -> int:
@@ -282,3 +291,170 @@ def test_audit_story_tells_it_in_order(capsys: pytest.CaptureFixture[str]) -> No
     assert json.loads(capsys.readouterr().out)["chapters"][1]["by"] == "amira"
     assert call("audit", "story", "delays/2") == 1
     assert "Nothing is known as 'delays/2'" in capsys.readouterr().err
+
+
+PAGE = "<html><body>503 : Service Unavailable</body></html>"  # what the hub's proxy answers for whom it asks
+
+
+@contextmanager
+def proxy(status: int = 503) -> Iterator[str]:
+    """The address of somebody who answers in another's place."""
+    component = Component(status, PAGE)
+    try:
+        yield f"http://127.0.0.1:{component.port}"
+    finally:
+        component.shutdown()
+        component.server_close()
+
+
+def nobody() -> str:
+    """An address where nobody listens any more."""
+    with proxy() as url:
+        return url
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+@pytest.mark.parametrize("arguments", [["models"], ["deployments", "--json"], ["audit", "verify"]])
+def test_a_proxy_that_answers_for_the_control_plane_is_a_problem_with_a_remedy(
+    status: int, arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("JUPYTERHUB_API_TOKEN", "a token")
+    with proxy(status) as url:
+        monkeypatch.setenv("MAJLIS_URL", f"{url}/services/majlis")
+        assert call(*arguments) == 1
+    out, err = capsys.readouterr()
+    assert "The control plane does not answer" in err and "majlis status" in err
+    assert "<html>" not in err and not out
+
+
+def test_nobody_at_the_control_planes_address_is_the_same_problem(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("JUPYTERHUB_API_TOKEN", "a token")
+    monkeypatch.setenv("MAJLIS_URL", f"{nobody()}/services/majlis")
+    assert call("models") == 1
+    err = capsys.readouterr().err
+    assert "does not answer" in err and "majlis status" in err
+
+
+def test_a_gateway_that_is_down_is_a_problem_with_a_remedy() -> None:
+    with connect(load()) as wb, proxy() as answering:
+        for url in (answering, nobody()):
+            with pytest.raises(Unavailable, match="The gateway does not answer") as found:
+                wb.ask_gateway(f"{url}/v2/models/iris/infer", {"inputs": []}, {})
+            assert "majlis status" in found.value.remedy
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workbench]:
+    """A workbench in which nothing ever happened."""
+    with connect(load(environ={"MAJLIS_WORKBENCH_HOME": str(tmp_path_factory.mktemp("empty"))})) as wb:
+        yield wb
+
+
+@pytest.fixture
+def workbench(empty: Workbench, monkeypatch: pytest.MonkeyPatch) -> Workbench:
+    """The same, for the commands."""
+    monkeypatch.setattr(cli_models, "workbench", lambda: empty)
+    return empty
+
+
+def commands(group: Any, context: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every command below a group, with its path."""
+    for name in group.list_commands(context):
+        found = group.get_command(context, name)
+        if hasattr(found, "list_commands"):
+            yield from commands(found, context, *path, name)
+        else:
+            yield (*path, name), found
+
+
+ROOT = get_command(cli.app)
+COMMANDS = dict(commands(ROOT, ROOT.make_context("majlis", [], resilient_parsing=True)))
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_the_help_of_every_command_has_an_example_that_is_understood(path: tuple[str, ...]) -> None:
+    found = COMMANDS[path]
+    said, _, example = str(found.epilog).partition("Example: majlis ")
+    words = shlex.split(example)
+    assert not said and tuple(words[: len(path)]) == path
+    found.make_context(" ".join(path), words[len(path) :])  # a usage error where it is none of ours
+
+
+@pytest.mark.parametrize(
+    ("arguments", "next_step"),
+    [
+        (["runs"], "majlis run"),
+        (["schedule", "list"], "majlis schedule add"),
+        (["models"], "majlis run"),
+        (["models", "nobody"], "majlis models"),
+        (["reviews"], "registered"),
+        (["deployments"], "wb.deploy"),
+        (["costs"], "counted"),
+    ],
+    ids=str,
+)
+def test_an_empty_list_says_so_and_what_to_do(
+    arguments: list[str], next_step: str, workbench: Workbench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(*arguments) == 0
+    out = capsys.readouterr().out
+    assert next_step in out and len(out.splitlines()) == 1
+    assert call(*arguments, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["keys", "list", "fligth-delay"],
+        ["keys", "withdraw", "fligth-delay", "k-1", "--reason", "it leaked"],
+        ["rollout", "status", "fligth-delay"],
+        ["rollout", "promote", "fligth-delay", "--reason", "now"],
+        ["rollout", "abort", "fligth-delay", "--reason", "complaints"],
+    ],
+    ids=" ".join,
+)
+def test_a_name_that_is_not_there_brings_those_that_come_near(
+    arguments: list[str],
+    workbench: Workbench,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    there = [{"name": "flight-delay"}, {"name": "loan-review"}]
+    monkeypatch.setattr(workbench, "deployments", lambda: there)
+    assert call(*arguments) == 1
+    err = capsys.readouterr().err
+    assert "Did you mean flight-delay?" in err and "loan-review" not in err
+
+
+def test_a_schedule_that_is_not_there_brings_those_that_come_near(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import nbformat
+    from nbformat.v4 import new_code_cell, new_notebook
+
+    nbformat.write(new_notebook(cells=[new_code_cell("1")]), tmp_path / "one.ipynb")
+    assert call("schedule", "add", "nightly", str(tmp_path / "one.ipynb"), "--cron", "0 2 * * *") == 0
+    assert call("schedule", "remove", "nigthly") == 1
+    assert "Did you mean nightly?" in capsys.readouterr().err
+
+
+def test_settings_and_started_schedules_are_lists_for_programs_too(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert call("settings", "check", "--json") == 0
+    found = json.loads(capsys.readouterr().out)["overrides"]
+    assert {"section": "workbench", "key": "home", "variable": "MAJLIS_WORKBENCH_HOME"} in found
+    assert call("schedule", "tick", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def test_what_is_no_release_is_told_with_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.zip").touch()
+    for given in ("nowhere", str(tmp_path / "a.zip"), str(tmp_path)):
+        assert call("release", "verify", given) == 1
+        assert "releases/" in capsys.readouterr().err.splitlines()[1]

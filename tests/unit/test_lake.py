@@ -12,12 +12,17 @@ import pandas as pd
 import polars as pl
 import pytest
 
+from majlis.client import connect
+from majlis.control.service import ControlPlane
 from majlis.data.catalog import TABLE as CATALOG
 from majlis.data.catalog import Catalog
 from majlis.data.classification import Classification, detect, iban, luhn
-from majlis.data.lake import Lake, TableVersion, matching, predicate, storable, table_name
+from majlis.data.lake import Lake, TableVersion, matching, predicate, read_here, storable, table_name
 from majlis.data.lineage import Graph, Lineage, Thing, source
+from majlis.data.traces import seen_by, traces
 from majlis.errors import Conflict, Invalid, NotFound, SchemaMismatch
+from majlis.settings import load
+from tests.support.council import furnished
 
 
 @pytest.fixture
@@ -412,3 +417,64 @@ def test_a_word_inside_another_tells_nothing(name: str) -> None:
 def test_a_card_may_be_a_number() -> None:
     cards = pl.DataFrame({"n": [4111111111111111, 5500000000000004], "m": [1234567890123456, 1]})
     assert detect(cards) == {"n": Classification.PII, "m": Classification.INTERNAL}
+
+
+def test_a_person_is_found_in_every_version_that_can_still_be_read(lake: Lake) -> None:
+    both = pl.DataFrame({"passport": ["P1", "P2", "P1"]})
+    held = lake.write(both, "silver.trips")
+    kept = lake.write(both.filter(pl.col("passport") == "P2"), "silver.trips", mode="overwrite")
+    lake.write(pl.DataFrame({"day": [1]}), "gold.daily")
+    before = set(read_here)
+    found = traces(lake, {"passport": "P1"})
+    assert found.tables.rows() == [("silver.trips", held.version, 2)] and kept not in found
+    assert found.unsearched == ("gold.daily",)
+    assert read_here == before  # looking is no reading
+    lake.vacuum("silver.trips", keep_days=0, dry_run=False)
+    assert traces(lake, {"passport": "P1"}).tables.is_empty()
+
+
+@pytest.mark.parametrize("who", ["7", 7])
+def test_a_person_is_found_whatever_type_the_column_has(lake: Lake, who: str | int) -> None:
+    lake.write(pl.DataFrame({"id": ["7", "x"]}), "bronze.people")
+    lake.write(pl.DataFrame({"id": [7, 8]}), "bronze.people", mode="overwrite", evolve=True)
+    assert traces(lake, {"id": who}).tables["version"].to_list() == [1, 0]
+
+
+def test_a_table_that_lost_the_column_is_named_though_its_past_was_searched(lake: Lake) -> None:
+    lake.write(pl.DataFrame({"id": [7]}), "bronze.people")
+    lake.write(pl.DataFrame({"pseudonym": ["a"]}), "bronze.people", mode="overwrite", evolve=True)
+    found = traces(lake, {"id": 7})
+    assert found.tables.rows() == [("bronze.people", 0, 1)] and found.unsearched == ("bronze.people",)
+    with pytest.raises(Invalid, match="nobody is named"):
+        traces(lake, {})
+
+
+def test_models_that_saw_a_person_are_those_trained_or_measured_on_them(lake: Lake) -> None:
+    lake.write(pl.DataFrame({"id": [7]}), "gold.people")
+    lake.write(pl.DataFrame({"id": [8]}), "gold.people", mode="overwrite")
+    found = traces(lake, {"id": 7})
+
+    def record(version: int, evaluation: int, **lineage: Any) -> dict[str, Any]:
+        known = {"model": "m", "version": version, "state": "released", "stage": "", "owner": "amira"}
+        return known | {"lineage": lineage, "evaluation": {"table": "gold.people", "version": evaluation}}
+
+    records = [
+        record(1, 1, read=[{"name": "gold.people", "version": 0}]),
+        record(2, 1, tables=[{"name": "gold.people", "version": "0"}]),
+        record(3, 0),
+        record(4, 1, read=[{"name": "gold.people", "version": 1}, {"name": "gone", "version": "?"}]),
+    ]
+    assert [each["version"] for each in seen_by(found, records)] == [1, 2, 3]
+
+
+def test_the_workbench_tells_which_registered_versions_saw_a_person(tmp_path: Path) -> None:
+    settings = load(environ={"MAJLIS_WORKBENCH_HOME": str(tmp_path)})
+    control = ControlPlane(settings).open()
+    furnished(control)  # two versions of one model, measured on gold.none
+    control.close()
+    with connect(settings, environ={}) as wb:
+        wb.lake.write(pl.DataFrame({"id": [7]}), "gold.none")
+        found, seen = wb.traces({"id": 7})
+        assert found.tables.rows() == [("gold.none", 0, 1)]
+        assert {(each["model"], each["version"]) for each in seen} == {("flights", 1), ("flights", 2)}
+        assert wb.traces({"id": 8})[1] == []

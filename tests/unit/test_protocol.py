@@ -1,8 +1,10 @@
 """The signature's gate and both dialects, edge by edge."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
+import httpx
 import numpy as np
 import orjson
 import pandas as pd
@@ -11,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from majlis.client_deployments import tensors, values
+from majlis.client_api import Api
+from majlis.client_deployments import Deployment, tensors, values
 from majlis.errors import Invalid, MajlisError, SchemaMismatch
 from majlis.serving.invocations import invocation_request
 from majlis.serving.protocol import DTYPES, Answer, infer_request
@@ -353,3 +356,36 @@ def test_one_entity_is_one_row() -> None:
         ["u1", "u2"],
         [1],
     ]
+
+
+class Answering:
+    """A workbench whose gateway answers two numbers for a row, of a model that names these classes."""
+
+    def __init__(self, *classes: object) -> None:
+        self.api = Api(httpx.Client(), "nowhere")
+        self.asked: list[str] = []
+        self.output = {"name": "predictions"} | ({"parameters": {"classes": classes}} if classes else {})
+
+    def key(self, deployment: str) -> str:
+        return "mjl_key"
+
+    def ask_gateway(self, url: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]) -> Any:
+        self.asked.append(url)
+        if body is None:
+            return {"outputs": [self.output]}
+        return {"model_version": "iris-3", "outputs": [{"data": [0.9, 0.1], "shape": [1, 2]}]}
+
+
+def test_probabilities_have_the_names_that_the_revision_gave_which_answered() -> None:
+    wb = Answering("setosa", 2)
+    live = Deployment(wb, {"name": "iris", "url": "http://gateway/v2/models/iris"})
+    assert live.probabilities({"petal": 1.4}).to_dicts() == [{"setosa": 0.9, "2": 0.1}]
+    assert wb.asked[-1].endswith("/iris/versions/iris-3")
+
+
+@pytest.mark.parametrize("classes", [(), ("a", "b", "c")])
+def test_numbers_without_names_are_not_given_any(classes: tuple[str, ...]) -> None:
+    live = Deployment(Answering(*classes), {"name": "iris", "url": "http://gateway/v2/models/iris"})
+    with pytest.raises(Invalid, match=f"2 numbers for each row, and its model names {len(classes)} classes"):
+        live.probabilities({"petal": 1.4})
+    assert live.predict({"petal": 1.4}).tolist() == [[0.9, 0.1]]
