@@ -8,8 +8,6 @@ __all__ = ['Ask', 'Row', 'main', 'Breaker', 'Fetched', 'Waiting', 'Known', 'Onli
 # %% ../../nbs/627_serving_online.ipynb #2a59b44f
 import asyncio
 import contextlib
-import os
-import signal
 import sys
 import time
 from collections import OrderedDict, deque
@@ -22,7 +20,8 @@ import orjson
 from ..errors import MajlisError, Unavailable
 from ..features.sources import Source, Sources
 from .options import FeatureOptions
-from .inside import die_with_parent, frame, frames, send
+from .inside import forked, frame, frames, rename, send
+from .nursery import Kind
 from .worker import Child
 
 # %% ../../nbs/627_serving_online.ipynb #355db5c1
@@ -32,12 +31,11 @@ Ask = tuple[
 
 
 def main() -> None:
-    """Answer questions to the online store over standard input and output."""
-    die_with_parent(signal.SIGKILL)
-    source, sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints cannot garble an answer
-    questions = frames(source)
+    """Answer questions to the online store."""
     sys.modules["torch"] = None  # type: ignore[assignment]  # feast imports it for nothing; it takes seconds
+    order, source, sink = forked("majlis.features.lookup", "majlis.settings")
+    rename(order)
+    questions = frames(source)
     try:
         from majlis.features.lookup import Lookup
         from majlis.settings import FeaturesSection
@@ -119,7 +117,7 @@ class Online(Child):
     """The online store, from one process of the gateway."""
 
     def __init__(self, options: FeatureOptions) -> None:
-        super().__init__()
+        super().__init__(options.nursery)
         self.options = options
         self.breakers: dict[
             str, Breaker
@@ -317,7 +315,7 @@ class Online(Child):
         """Start the process; when that fails, wait longer the more often it did."""
         self.reason = self.reason if self.failures else "it is being started"
         try:
-            await self.launch(sys.executable, "-m", "majlis.serving.online")
+            await self.launch(Kind(sys.executable, ("-m", "majlis.serving.online")), "features")
             async with asyncio.timeout(self.options.start_seconds):
                 reply = await self.exchange(frame(self.options.store))
             if reply[0] != "ready":

@@ -20,6 +20,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     queue_rows: int = 10_000
     user: int | None = None  # uid it runs as, when the gateway may choose
     environments: Path | None = None  # where environments of models were built
+    nursery: int | None = None  # inherited socket to the nursery; None: this program has one of its own
 
 
 class FeatureOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +36,7 @@ class FeatureOptions(msgspec.Struct, frozen=True, kw_only=True):
     hang_seconds: float = 5.0  # without an answer; then the process that asks the store is replaced
     start_seconds: float = 60.0  # for the start of that process
     cache_rows: int = 100_000  # last known rows of a view that are kept for `stale`
+    nursery: int | None = None  # inherited socket to the nursery; None: this program has one of its own
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):

@@ -58,7 +58,7 @@ def rows(world: World, deployment: str = "adder") -> list[dict[str, Any]]:
 
 def children(process: Any) -> list[psutil.Process]:
     """The processes that serve."""
-    return psutil.Process(process.pid).children()
+    return [p for p in psutil.Process(process.pid).children() if "majlis.serving.gateway" in p.cmdline()]
 
 
 # who may ask, and what

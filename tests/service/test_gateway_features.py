@@ -25,7 +25,7 @@ from majlis.features.sources import sources_of
 from majlis.features.store import Features
 from majlis.settings import FeaturesSection, Settings
 from tests.service.collectors import Collector, collecting
-from tests.service.gateways import World, free_port, linear, wait_until
+from tests.service.gateways import World, below, free_port, linear, wait_until
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -115,8 +115,7 @@ def answers(response: httpx.Response) -> list[float]:
 
 def helpers(gateway: "subprocess.Popen[bytes]") -> list[psutil.Process]:
     """The processes that ask the store."""
-    below = psutil.Process(gateway.pid).children(recursive=True)
-    return [process for process in below if "majlis.serving.online" in " ".join(process.cmdline())]
+    return below(gateway, "features")
 
 
 @pytest.fixture(scope="module")
