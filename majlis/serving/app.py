@@ -46,7 +46,7 @@ from .invocations import invocation_request, predictions
 from .log import Record, Spool, recorded
 from .metrics import ENDED, LIVE, DeploymentState, Report
 from .online import Online
-from .options import Options
+from .options import Options, Terms
 from .pages import describe, local, status
 from .predictor import OnnxPredictor
 from .protocol import infer_request
@@ -203,12 +203,19 @@ class Gateway:
         part = self.tracer.child(span, "features") if self.tracer is not None and span is not None else None
         source = "refused"
         try:
-            fetched = await self.online.fetch(name, entities.sources, asked.keys, asked.rows, asked.at)
+            fetched = await self.online.fetch(
+                name, entities.sources, asked.keys, asked.rows, asked.at, self.terms(endpoint.serving)
+            )
             source = fetched.source
         finally:
             if self.tracer is not None and part is not None:
                 self.tracer.end(part, source == "refused", source=source, rows=asked.rows)
         return entities.complete(asked, fetched.columns), asked.id, asked.binary, fetched.used
+
+    def terms(self, serving: Serving) -> Terms:
+        """What counts when a deployment's features are fetched."""
+        spec = serving.spec
+        return self.options.features.terms(serving.name, spec.feature_policy, spec.feature_budget_seconds)
 
     async def predict(self, live: Live, batch: Batch) -> NDArray[Any]:
         """Ask the model: here when it is quick, in a thread or in its own process when it is not."""
@@ -348,11 +355,9 @@ class Gateway:
                 )
             case ["models", name] | ["models", name, "versions", _]:
                 caller(self.table, headers, name)
-                return (
-                    200,
-                    orjson.dumps(describe(find(self.table, name), parts[3] if len(parts) == 4 else None)),
-                    JSON,
-                )
+                serving = find(self.table, name)
+                about = describe(serving, parts[3] if len(parts) == 4 else None, self.terms(serving))
+                return 200, orjson.dumps(about), JSON
             case _:
                 raise NotFound(f"/v2/{'/'.join(parts)} is not part of the protocol.")
 

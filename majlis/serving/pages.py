@@ -16,6 +16,7 @@ from ..errors import Unavailable
 from . import metrics
 from .exchange import Scope
 from .metrics import Report
+from .options import Terms
 from .table import Serving, revision
 
 # %% ../../nbs/663_serving_pages.ipynb #594b0211
@@ -27,8 +28,8 @@ def local(scope: Scope) -> bool:
     return False
 
 
-def describe(serving: Serving, name: str | None) -> dict[str, Any]:
-    """A deployment's metadata as the protocol wants it."""
+def describe(serving: Serving, name: str | None, terms: Terms) -> dict[str, Any]:
+    """A deployment's metadata as the protocol wants it; `terms` count where features are fetched."""
     if name is None and not serving.live:
         raise Unavailable(f"Deployment {serving.name!r} serves nothing: {serving.reason}")
     live = serving.live[0] if name is None else revision(serving, name)
@@ -40,7 +41,12 @@ def describe(serving: Serving, name: str | None) -> dict[str, Any]:
         "inputs": live.loaded.signature.metadata(),
         "outputs": [{"name": "predictions", "datatype": "FP64", "shape": [-1, -1]}],
         "parameters": {"release": live.release, "model": serving.spec.model}
-        | ({"precision": statement.precision} if statement.precision else {}),
+        | ({"precision": statement.precision} if statement.precision else {})
+        | (
+            {"feature_policy": terms.policy, "feature_budget_seconds": terms.budget_seconds}
+            if live.loaded.entities is not None
+            else {}
+        ),
     }
 
 
