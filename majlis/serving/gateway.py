@@ -50,6 +50,7 @@ def options(settings: Settings, nursery: int | None = None) -> Options:
         only_release=Path(gateway.only_release) if gateway.only_release else None,
         metrics_open=gateway.metrics_open,
         max_body_bytes=gateway.max_body_bytes,
+        compressed_bytes=gateway.compressed_bytes,
         request_seconds=gateway.request_timeout_seconds,
         log_flush_seconds=gateway.log_flush_seconds,
         log_queue_bytes=gateway.log_queue_bytes // gateway.workers,

@@ -65,6 +65,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     only_release: Path | None = None  # folder of its release, where that has another name than the release
     metrics_open: bool = False  # whether /metrics is told without a key
     max_body_bytes: int = 16_777_216
+    compressed_bytes: int = 16_384  # from which on an answer is compressed for callers who take that
     request_seconds: float = 30.0
     log_flush_seconds: float = 1.0
     log_queue_bytes: int = 536_870_912  # that wait for the log's segments, of this process
