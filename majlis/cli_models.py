@@ -164,7 +164,7 @@ def rollout_rehearse(
     """When would a rule have fired in recorded rollouts, and how often on quiet traffic? Reads files only."""
     import msgspec
 
-    from majlis.control.deployments import Wanted
+    from majlis.control.wanted import Wanted
     from majlis.control.rollouts import planned
     from majlis.serving.replay import quiet_logs, rehearsals
     from majlis.settings import load

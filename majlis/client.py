@@ -259,9 +259,18 @@ class Workbench:
         steps: Sequence[int] | None = None,  # of a canary, in percent; the settings' when not given
         share: int | None = None,  # of the new release in an A/B test, in percent
         sticky: str | None = None,  # request header that says who calls, in an A/B test
+        feature_policy: str
+        | None = None,  # when features cannot be fetched: refuse, stale, default, settings
+        feature_budget_seconds: float | None = None,  # that callers wait for them; 0: the settings' budget
     ) -> Deployment:
-        """Serve a release under a name."""
-        asked = {"steps": list(steps) if steps is not None else None, "share": share, "sticky": sticky}
+        """Serve a release under a name; what is not said about features stays as it is."""
+        asked = {
+            "steps": list(steps) if steps is not None else None,
+            "share": share,
+            "sticky": sticky,
+            "feature_policy": feature_policy,
+            "feature_budget_seconds": feature_budget_seconds,
+        }
         given = {name: value for name, value in asked.items() if value is not None}
         body = pointed(self.api, version) | {"reason": reason, "strategy": strategy} | given
         name = name or (version.rpartition("-")[0] if isinstance(version, str) else version.model)

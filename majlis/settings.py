@@ -115,6 +115,7 @@ class GatewaySection(Section):
     log_queue_bytes: Count = 536_870_912
     log_spool_bytes: Count = 16_777_216
     max_body_bytes: Count = 16_777_216
+    compressed_bytes: Count = 16_384
     request_timeout_seconds: Seconds = 30
     drain_seconds: Seconds = 10
     state: Path = Path("{home}/gateway")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..access import Principal, Scope
-from .deployments import AT_ONCE, Wanted
+from .wanted import AT_ONCE, Wanted
 from .rollouts import planned
 from .service import ControlPlane
 from ..cost.budgets import budget_of

@@ -23,7 +23,6 @@ from ..access import Principal, Scope
 from . import targets
 from majlis.control.deployments import (
     Deployments,
-    Wanted,
     fitting,
     own,
     published,
@@ -33,6 +32,7 @@ from majlis.control.deployments import (
     state,
     usable,
 )
+from .wanted import Wanted, agreed
 from .releasing import SERVICE
 from .targets import able
 from ..errors import Conflict, MajlisError, NotFound, Unavailable
@@ -280,6 +280,7 @@ class Rollouts:
                 )
             if not told:
                 raise silent(name)
+            agreed(session, principal.name, row, wanted)
             added = revised(row, principal, release, 0.0, wanted.reason)
             stable, candidate = str(current.number), str(added.number)
             seen = observe(told, name, stable, candidate)

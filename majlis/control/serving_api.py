@@ -18,7 +18,7 @@ from fastapi import APIRouter, Header, Query, Response
 from pydantic import Field, model_validator
 
 from . import conditions
-from .deployments import Wanted
+from .wanted import Wanted
 from .openapi import NEEDS_IF_MATCH
 from .preview import preview
 from majlis.control.requests import (
@@ -62,6 +62,8 @@ class DeploymentWanted(Asked):
     steps: Annotated[list[Percent] | None, Field(min_length=1, max_length=STEPS_MAX)] = None  # of a canary
     share: Annotated[int | None, Field(ge=1, le=99)] = None  # of the new release in an A/B test, in percent
     sticky: Annotated[str | None, Field(pattern="^[A-Za-z0-9-]{1,64}$")] = None  # header, in an A/B test
+    feature_policy: Literal["refuse", "stale", "default", "settings"] | None = None  # None: as it is
+    feature_budget_seconds: Annotated[float | None, Field(ge=0, le=30)] = None  # 0: the settings'
 
 
 @api.get("/deployments")

@@ -250,6 +250,8 @@ class DeploymentRow(Base):
     created_by: Mapped[str] = mapped_column(Text())
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
+    feature_policy: Mapped[str | None] = mapped_column(String(16))  # None: the settings'
+    feature_budget_seconds: Mapped[float | None]
     revisions: Mapped[list["RevisionRow"]] = relationship(
         order_by="RevisionRow.number", cascade="all, delete-orphan"
     )

@@ -29,6 +29,7 @@ from .log import OPEN
 from .options import FeatureOptions, Limits, Options
 from .segments import drain
 from .inside import die_with_parent
+from .nursery import Nursery
 from ..settings import Settings, load
 
 # %% ../../nbs/670_serving_gateway.ipynb #d1bd5019
@@ -36,8 +37,8 @@ log = logging.getLogger("majlis.gateway")
 NOBODY = 65534  # the user that owns nothing, on every Linux
 
 
-def options(settings: Settings) -> Options:
-    """What the processes need to know."""
+def options(settings: Settings, nursery: int | None = None) -> Options:
+    """What the processes need to know; `nursery` is the socket to the supervisor's."""
     gateway = settings.gateway
     return Options(
         snapshot=settings.snapshot,
@@ -49,6 +50,7 @@ def options(settings: Settings) -> Options:
         only_release=Path(gateway.only_release) if gateway.only_release else None,
         metrics_open=gateway.metrics_open,
         max_body_bytes=gateway.max_body_bytes,
+        compressed_bytes=gateway.compressed_bytes,
         request_seconds=gateway.request_timeout_seconds,
         log_flush_seconds=gateway.log_flush_seconds,
         log_queue_bytes=gateway.log_queue_bytes // gateway.workers,
@@ -58,7 +60,10 @@ def options(settings: Settings) -> Options:
         otlp_endpoint=gateway.otlp_endpoint,
         trace_sample=gateway.trace_sample,
         limits=Limits(
-            answer_seconds=gateway.request_timeout_seconds, user=NOBODY, environments=gateway.environments
+            answer_seconds=gateway.request_timeout_seconds,
+            user=NOBODY,
+            environments=gateway.environments,
+            nursery=nursery,
         ),
         features=FeatureOptions(
             store=settings.features.model_dump(mode="json"),
@@ -70,6 +75,7 @@ def options(settings: Settings) -> Options:
             retry_seconds=gateway.feature_retry_seconds,
             hang_seconds=gateway.feature_hang_seconds,
             cache_rows=gateway.feature_cache_rows,
+            nursery=nursery,
         ),
     )
 
@@ -111,7 +117,7 @@ def claim(state: Path) -> IO[str]:
     return lock
 
 # %% ../../nbs/670_serving_gateway.ipynb #556b2472
-def serve(settings: Settings, handle: int) -> None:
+def serve(settings: Settings, handle: int, nursery: int) -> None:
     """Serve on an inherited listening socket until SIGTERM."""
     import uvicorn  # the supervisor starts without what only its processes need
 
@@ -120,7 +126,7 @@ def serve(settings: Settings, handle: int) -> None:
     die_with_parent(signal.SIGTERM)
     sys.setswitchinterval(0.001)  # threads load releases; requests get the interpreter back soon
     config = uvicorn.Config(
-        Gateway(options(settings)),  # type: ignore[arg-type]
+        Gateway(options(settings, nursery)),  # type: ignore[arg-type]
         loop="uvloop",
         http="httptools",
         ws="none",
@@ -222,6 +228,7 @@ class Supervisor:
         self.server = listen(settings.gateway.host, settings.gateway.port)
         self.processes = [Process() for _ in range(settings.gateway.workers)]
         self.writer = Writer(settings, self.options.spool)
+        self.nursery = Nursery(self.options.state / "nursery")
 
     def __repr__(self) -> str:
         return f"Supervisor({self.settings.gateway.url!r}, processes={len(self.processes)})"
@@ -231,6 +238,7 @@ class Supervisor:
         signals = Signals()
         self.tidy()
         log.info("the gateway listens on %s", self.settings.gateway.url)
+        self.nursery.start()
         self.look()
         self.writer.start()
         while not signals.wait(self.settings.gateway.log_flush_seconds):
@@ -254,9 +262,9 @@ class Supervisor:
 
     def start(self, process: Process) -> None:
         """Start one process."""
-        handle = self.server.fileno()
-        command = [sys.executable, "-m", "majlis.serving.gateway", str(handle)]
-        process.child = subprocess.Popen(command, pass_fds=[handle], stdin=subprocess.DEVNULL)
+        handles = [self.server.fileno(), self.nursery.asking.fileno()]
+        command = [sys.executable, "-m", "majlis.serving.gateway", *map(str, handles)]
+        process.child = subprocess.Popen(command, pass_fds=handles, stdin=subprocess.DEVNULL)
         process.started = time.monotonic()
 
     def ended(self, process: Process, child: "subprocess.Popen[bytes]") -> None:
@@ -285,6 +293,7 @@ class Supervisor:
                 child.kill()
                 child.wait()
             self.writer.abandon(child.pid)
+        self.nursery.stop()
         self.writer.stop()
         return 0
 
@@ -300,12 +309,12 @@ def logged() -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the gateway, or one of its processes when a socket's number is given."""
+    """Run the gateway, or one of its processes when the numbers of its sockets are given."""
     logged()
     try:
         settings = load()
         if arguments:
-            serve(settings, int(arguments[0]))
+            serve(settings, *map(int, arguments))
             return 0
         return Supervisor(settings).run()
     except MajlisError as error:

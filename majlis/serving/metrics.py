@@ -107,6 +107,7 @@ class DeploymentState(msgspec.Struct, omit_defaults=True):
     ready: bool = False
     reason: str = ""  # why it is not, or why it serves something else than the snapshot asks for
     revisions: list[RevisionState] = []
+    entities: bool = False  # whether callers may name entities instead of features
 
 
 class Report(msgspec.Struct):

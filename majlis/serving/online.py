@@ -8,8 +8,6 @@ __all__ = ['Ask', 'Row', 'main', 'Breaker', 'Fetched', 'Waiting', 'Known', 'Onli
 # %% ../../nbs/627_serving_online.ipynb #2a59b44f
 import asyncio
 import contextlib
-import os
-import signal
 import sys
 import time
 from collections import OrderedDict, deque
@@ -21,8 +19,9 @@ import orjson
 
 from ..errors import MajlisError, Unavailable
 from ..features.sources import Source, Sources
-from .options import FeatureOptions
-from .inside import die_with_parent, frame, frames, send
+from .options import FeatureOptions, Terms
+from .inside import forked, frame, frames, rename, send
+from .nursery import Kind
 from .worker import Child
 
 # %% ../../nbs/627_serving_online.ipynb #355db5c1
@@ -32,12 +31,11 @@ Ask = tuple[
 
 
 def main() -> None:
-    """Answer questions to the online store over standard input and output."""
-    die_with_parent(signal.SIGKILL)
-    source, sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints cannot garble an answer
-    questions = frames(source)
+    """Answer questions to the online store."""
     sys.modules["torch"] = None  # type: ignore[assignment]  # feast imports it for nothing; it takes seconds
+    order, source, sink = forked("majlis.features.lookup", "majlis.settings")
+    rename(order)
+    questions = frames(source)
     try:
         from majlis.features.lookup import Lookup
         from majlis.settings import FeaturesSection
@@ -119,7 +117,7 @@ class Online(Child):
     """The online store, from one process of the gateway."""
 
     def __init__(self, options: FeatureOptions) -> None:
-        super().__init__()
+        super().__init__(options.nursery)
         self.options = options
         self.breakers: dict[
             str, Breaker
@@ -154,7 +152,13 @@ class Online(Child):
         await self.kill()
 
     async def fetch(
-        self, deployment: str, sources: Sources, keys: dict[str, list[Any]], rows: int, at: float | None
+        self,
+        deployment: str,
+        sources: Sources,
+        keys: dict[str, list[Any]],
+        rows: int,
+        at: float | None,
+        terms: Terms,  # the deployment's
     ) -> Fetched:
         """The features of every row, or what the deployment's policy has instead; Unavailable: it refuses."""
         wanted = [list(zip(*(keys[key] for key in source.keys), strict=True)) for source in sources.views]
@@ -168,16 +172,17 @@ class Online(Child):
                     (s.view, list(s.features.values()), list(s.keys), [list(row) for row in named])
                     for s, named in zip(sources.views, wanted, strict=True)
                 ],
+                terms.budget_seconds,
             )
         except Unavailable as error:
-            return self.instead(deployment, sources, wanted, rows, at, error)
+            return self.instead(deployment, sources, wanted, rows, at, terms.policy, error)
         now = time.time()
         found = [[Known(moment, values, now) for moment, values in rows_] for rows_ in answers]
         for source, named, known in zip(sources.views, wanted, found, strict=True):
             self.remember(source, named, known)
         return self.made("online", sources, wanted, found, rows, at)
 
-    async def ask(self, breaker: Breaker, asks: list[Ask]) -> list[Any]:
+    async def ask(self, breaker: Breaker, asks: list[Ask], budget_seconds: float) -> list[Any]:
         """The store's answers within the budget; Unavailable says why there are none."""
         if not breaker.allows(time.monotonic()):
             raise Unavailable(f"the store is left alone after {breaker.failures} failures: {breaker.reason}")
@@ -187,12 +192,12 @@ class Online(Child):
                 raise Unavailable(f"the process that asks the store is down: {self.reason}")
             self.waiting.append(waiting)
             self.wakeup.set()
-            async with asyncio.timeout(self.options.budget_seconds):
+            async with asyncio.timeout(budget_seconds):
                 answers = await waiting.answer
             if wrong := next((answer for answer in answers if type(answer) is str), None):
                 raise Unavailable(f"the store failed: {wrong}")
         except TimeoutError:
-            reason = f"no answer within {self.options.budget_seconds * 1000:g} ms"
+            reason = f"no answer within {budget_seconds * 1000:g} ms"
             breaker.failed(time.monotonic(), reason)
             raise Unavailable(reason) from None
         except Unavailable as error:
@@ -217,10 +222,10 @@ class Online(Child):
         wanted: list[list[tuple[Any, ...]]],
         rows: int,
         at: float | None,
+        policy: str,
         error: Unavailable,
     ) -> Fetched:
         """What the policy has for a request whose features could not be fetched."""
-        policy = self.options.policies.get(deployment, self.options.policy)
         if policy == "default":
             nothing = [[Known(None, [], 0.0) for _ in named] for named in wanted]
             return self.made("default", sources, wanted, nothing, rows, at)
@@ -317,7 +322,7 @@ class Online(Child):
         """Start the process; when that fails, wait longer the more often it did."""
         self.reason = self.reason if self.failures else "it is being started"
         try:
-            await self.launch(sys.executable, "-m", "majlis.serving.online")
+            await self.launch(Kind(sys.executable, ("-m", "majlis.serving.online")), "features")
             async with asyncio.timeout(self.options.start_seconds):
                 reply = await self.exchange(frame(self.options.store))
             if reply[0] != "ready":

@@ -120,6 +120,7 @@ class Shelf:
             limits.queue_rows,
             limits.user,
             limits.environments,
+            limits.nursery,
         )
         await worker.start()
         return Loaded(statement, signature, worker, entities, classes)

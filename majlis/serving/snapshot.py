@@ -48,6 +48,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     sticky: str | None = None  # request header whose value pins a caller to a revision, such as "x-user"
     log_sample: float = 1.0  # share of the requests whose rows reach the prediction log
     mirrored: bool = False  # its requests are copies of others': nobody reads the answers
+    feature_policy: str | None = None  # refuse, stale or default; None: as the gateway's settings say
+    feature_budget_seconds: float | None = None  # that a request by entities waits; None: the settings' too
 
     def __post_init__(self) -> None:
         names = [revision.name for revision in self.revisions]

@@ -368,7 +368,8 @@ class Keeper:
             self.revision(serving, revision, round(shares.get(revision.name, 0.0), 6))
             for revision in serving.spec.revisions
         ]
-        return DeploymentState(serving.spec.model, bool(serving.live), serving.reason, revisions)
+        live = bool(serving.live)
+        return DeploymentState(serving.spec.model, live, serving.reason, revisions, serving.entities)
 
     def revision(self, serving: Serving, revision: Revision, weight: float) -> RevisionState:
         """One revision's state."""

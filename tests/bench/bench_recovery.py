@@ -88,16 +88,22 @@ def judged(answers: list[tuple[float, float, bool]], killed_at: float) -> Recove
     return Recovery(len(after) - len(failures), len(failures), max([slowest, *failures]))
 
 
-def below(gateway: psutil.Process, script: str) -> psutil.Process:
-    """The first process of the gateway that runs `script`."""
-    found = [p for p in gateway.children(recursive=True) if script in " ".join(p.cmdline())]
-    return found[0]
+def child(gateway: psutil.Process, script: str) -> psutil.Process:
+    """The first process that the supervisor started to run `script`."""
+    return next(p for p in gateway.children() if script in " ".join(p.cmdline()))
+
+
+def worker(gateway: psutil.Process, script: str) -> psutil.Process:
+    """The first process that came of the template that runs `script`."""
+    return child(gateway, script).children()[0]
 
 
 VICTIMS: dict[str, Callable[[psutil.Process], psutil.Process]] = {
-    "a serving process": lambda gateway: gateway.children()[0],
-    "the process of a model that is code": lambda gateway: below(gateway, "serving/inside.py"),
-    "the process that asks the online store": lambda gateway: below(gateway, "majlis.serving.online"),
+    "a serving process": lambda gateway: child(gateway, "majlis.serving.gateway"),
+    "the process of a model that is code": lambda gateway: worker(gateway, "serving/inside.py"),
+    "the process that asks the online store": lambda gateway: worker(gateway, "majlis.serving.online"),
+    "the template of models that are code": lambda gateway: child(gateway, "serving/inside.py"),
+    "the template of those that ask the store": lambda gateway: child(gateway, "majlis.serving.online"),
     "the supervisor": lambda gateway: gateway,
 }
 

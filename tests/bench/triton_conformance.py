@@ -35,8 +35,37 @@ def main(server: str, model: str, key: str) -> None:
             answers[as_bytes, wanted_as_bytes] = result.as_numpy("predictions")
     for answer in answers.values():
         assert np.array_equal(answer, answers[True, True]), answers
-    compressed = client.infer(model, inputs, headers=dict(headers), request_compression_algorithm="gzip")
-    assert np.array_equal(compressed.as_numpy("predictions"), answers[True, True])
+    for how in ("gzip", "deflate"):
+        compressed = client.infer(model, inputs, headers=dict(headers), request_compression_algorithm=how)
+        assert np.array_equal(compressed.as_numpy("predictions"), answers[True, True])
+    many = np.repeat(table, 4_000, axis=0)  # an answer that is worth compressing
+    for position, column in enumerate(inputs):
+        column.set_shape([len(many), 1])
+        column.set_data_from_numpy(many[:, position : position + 1])
+    whole = client.infer(model, inputs, headers=dict(headers)).as_numpy("predictions")
+    for how in ("gzip", "deflate"):
+        smaller = client.infer(model, inputs, headers=dict(headers), response_compression_algorithm=how)
+        assert np.array_equal(smaller.as_numpy("predictions"), whole) and len(whole) == len(many)
+    for position, column in enumerate(inputs):
+        column.set_shape([5, 1])
+        column.set_data_from_numpy(table[:, position : position + 1])
+    (listed, *_) = client.get_model_repository_index(headers=dict(headers))
+    assert (
+        listed["name"] == model and listed["state"] == "READY" and listed["version"] in described["versions"]
+    )
+    for refused in (
+        lambda: client.infer(model, inputs, model_version="999", headers=dict(headers)),
+        lambda: client.infer(
+            model, inputs, outputs=[triton.InferRequestedOutput("no-such")], headers=dict(headers)
+        ),
+        lambda: client.load_model(model, headers=dict(headers)),
+    ):
+        try:
+            refused()
+        except InferenceServerException as error:
+            assert error.message(), error
+        else:
+            raise AssertionError("what there is not was answered")
     versioned = client.infer(model, inputs, model_version=described["versions"][0], headers=dict(headers))
     assert versioned.as_numpy("predictions").shape == answers[True, True].shape
     for broken in (inputs[:-1], [*inputs[:-1], triton.InferInput("unknown", [5, 1], "FP64")]):

@@ -8,12 +8,13 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import yaml
 from onnx import TensorProto, helper
 
@@ -95,6 +96,16 @@ def heavy(size: int = 800) -> bytes:
     return content
 
 
+def below(gateway: "subprocess.Popen[bytes]", name: str) -> list[psutil.Process]:
+    """The workers of a gateway that are called so: a release, or `features`."""
+    found = []
+    for process in psutil.Process(gateway.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if process.name() == name and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
 class World:
     """A home with keys and releases, and the snapshot that a gateway reads."""
 
@@ -104,6 +115,7 @@ class World:
         self.private, self.public = home / "control/signing.pem", home / "releases/signing.pub"
         keypair(self.private, self.public)
         self.serial = 0
+        self.process: subprocess.Popen[bytes] | None = None  # for tests that look below it
         self.settings = settings
         self.variables: dict[str, str] = {}  # more of the gateway's environment
         self.key = f"mjl_{secrets.token_urlsafe(32)}"

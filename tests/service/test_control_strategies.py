@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from majlis.client import STRATEGIES
-from majlis.control import deployments
+from majlis.control import wanted
 from majlis.errors import Invalid
 from majlis.serving import snapshot
 from majlis.serving.rollout import Phase
@@ -142,9 +142,29 @@ def test_an_ab_test_keeps_callers_apart_and_says_what_it_found(world: World) -> 
         assert there.deployments["flights"].sticky is None  # nobody is kept apart any more
 
 
+@pytest.mark.timeout(60)
+def test_a_deployment_says_what_counts_without_features(world: World) -> None:
+    """It stays until something else is said, reaches the gateway's snapshot, and is on record."""
+    with control(world) as (plane, wb):
+        released(plane, world, 1, linear(2.0))
+        wb.deploy("flights-1", feature_policy="stale", feature_budget_seconds=0.02)
+        kept = wb.deploy("flights-1", reason="again")
+        assert kept.features == "the values that were fetched last count after 20 ms"
+        there = snapshot.load(plane.settings.snapshot, plane.settings.release.public_key)
+        spec = there.deployments["flights"]
+        assert (spec.feature_policy, spec.feature_budget_seconds) == ("stale", 0.02)
+        back = wb.deploy("flights-1", feature_policy="settings", feature_budget_seconds=0, reason="calm")
+        assert back.record["features"] == {"policy": "refuse", "budget_seconds": 0.05}
+        said = [row["detail"] for row in wb.audit(subject="flights", action="deployment.features")]
+        assert [row["after"]["policy"] for row in said] == ["stale", None] and said[-1]["reason"] == "calm"
+        for wrong in ({"feature_policy": "hope"}, {"feature_budget_seconds": -1}):
+            with pytest.raises(Invalid, match=next(iter(wrong))):
+                wb.deploy("flights-1", **wrong)
+
+
 @pytest.mark.timeout(180)
 def test_what_does_not_belong_together_is_refused_alike(world: World) -> None:
-    assert STRATEGIES == deployments.STRATEGIES
+    assert STRATEGIES == wanted.STRATEGIES
     nonsense: list[tuple[dict[str, Any], str]] = [
         ({"strategy": "at-once", "steps": [50]}, "steps came with strategy = at-once"),
         ({"strategy": "blue-green", "steps": [50, 100]}, "steps came with strategy = blue-green"),

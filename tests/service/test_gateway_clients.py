@@ -1,8 +1,12 @@
 """Clients that know nothing of Majlis: MLflow's own beside MLflow's server, a V2 client by the book."""
 
+import gzip
+import http.client
 import io
 import json
-from collections.abc import Iterator
+import socket
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -174,3 +178,155 @@ def test_v2_by_the_book(world: World, sent_binary: bool, wanted_binary: bool) ->
     assert told["id"] == "by-the-book" and told["model_name"] == "table"
     assert told["model_version"] == described["versions"][0]
     assert np.array_equal(found["predictions"].ravel(), (ROWS.x + ROWS.y) * 2)
+
+
+ASKED = {
+    "id": "me",
+    "parameters": {"anything": 1},
+    "inputs": [{"name": n, "shape": [1, 1], "datatype": "FP64", "data": [4.0]} for n in "xy"],
+}
+INFER = "/v2/models/table/infer"
+
+
+def sent(
+    world: World, method: str, path: str, content: Any = None, **headers: str
+) -> tuple[int, http.client.HTTPMessage, bytes]:
+    """Status, headers and bytes of an answer, from a client that changes nothing."""
+    connection = http.client.HTTPConnection("127.0.0.1", world.port, timeout=20)
+    all_of_them = {"Authorization": f"Bearer {world.key}"} | headers
+    try:
+        connection.request(method, path, content, all_of_them)
+        answer = connection.getresponse()
+        return answer.status, answer.headers, answer.read()
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    ("coding", "pack"),
+    [
+        ("gzip", gzip.compress),
+        ("GZIP", gzip.compress),
+        ("deflate", zlib.compress),
+        ("deflate", lambda content: zlib.compress(content)[2:-4]),  # without the header, as some send it
+        ("identity", bytes),
+    ],
+)
+def test_bodies_may_be_compressed(world: World, coding: str, pack: Callable[[bytes], bytes]) -> None:
+    """The same answer as without; the rest of a body that was cut off is missed."""
+    body = pack(json.dumps(ASKED).encode())
+    status, _, content = sent(world, "POST", INFER, body, **{"Content-Encoding": coding})
+    assert status == 200 and json.loads(content)["outputs"][0]["data"] == [16.0]
+    assert json.loads(content)["id"] == "me"
+    cut = body[: len(body) // 2]
+    assert sent(world, "POST", INFER, cut, **{"Content-Encoding": coding})[0] == 400
+
+
+@pytest.mark.parametrize("coding", ["br", "gzip, gzip", ""])
+def test_other_encodings_are_refused(world: World, coding: str) -> None:
+    """With what is understood."""
+    status, _, content = sent(world, "POST", INFER, json.dumps(ASKED), **{"Content-Encoding": coding})
+    assert status == 415 and b"gzip, deflate" in content
+
+
+def test_large_answers_are_compressed_for_who_takes_it(world: World) -> None:
+    """What was asked for, and not for small answers."""
+    rows = 20_000
+    inputs = [{"name": n, "shape": [rows, 1], "datatype": "FP64", "data": [1.5] * rows} for n in "xy"]
+    body = json.dumps({"inputs": inputs})
+    plain = sent(world, "POST", INFER, body)
+    assert plain[0] == 200 and plain[1]["Content-Encoding"] is None
+    for taken, chosen, unpacked in (
+        ("gzip", "gzip", gzip.decompress),
+        ("deflate", "deflate", zlib.decompress),
+        ("br, deflate;q=0.5, gzip;q=0", "deflate", zlib.decompress),
+    ):
+        status, headers, content = sent(world, "POST", INFER, body, **{"Accept-Encoding": taken})
+        assert status == 200 and headers["Content-Encoding"] == chosen
+        assert unpacked(content) == plain[2] and len(content) < len(plain[2]) / 10
+    small = sent(world, "POST", INFER, json.dumps(ASKED), **{"Accept-Encoding": "gzip"})
+    assert small[0] == 200 and small[1]["Content-Encoding"] is None
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "allowed"),
+    [
+        ("OPTIONS", INFER, 200, "POST, OPTIONS"),
+        ("GET", INFER, 405, "POST, OPTIONS"),
+        ("HEAD", INFER, 405, "POST, OPTIONS"),
+        ("PUT", "/invocations/table", 405, "POST, OPTIONS"),
+        ("OPTIONS", "/v2/models/no-such/infer", 200, "POST, OPTIONS"),  # a stranger learns nothing
+        ("GET", "/v2/repository/index", 405, "POST, OPTIONS"),
+        ("POST", "/v2/health/live", 405, "GET, HEAD, OPTIONS"),
+        ("DELETE", "/v2/models/table", 405, "GET, HEAD, OPTIONS"),
+        ("OPTIONS", "/v2/", 200, "GET, HEAD, OPTIONS"),
+        ("HEAD", "/v2/models/table/", 200, None),
+        ("HEAD", "/v2/health/live", 200, None),
+        ("POST", f"{INFER}/", 200, None),
+        ("POST", "/v2/models/no-such/infer", 404, None),
+        ("POST", "/v2/models/table/versions/onnx-9/infer", 404, None),
+        ("POST", "/v2/models/table/versions/onnx-1/infer", 200, None),
+        ("GET", "/v2/models/table/versions/onnx-9", 404, None),
+        ("GET", "/v2/models/table/versions/onnx-9/ready", 404, None),
+        ("GET", "/v2/models/table/versions/onnx-1/ready", 200, None),
+        ("POST", "/v2/repository/models/table/unload", 403, None),
+        ("OPTIONS", "/v2/no-such", 404, None),
+    ],
+)
+def test_methods_and_paths(world: World, method: str, path: str, status: int, allowed: str | None) -> None:
+    """What is served, what is not, and what would be."""
+    answer = sent(world, method, path, json.dumps(ASKED) if method == "POST" else None)
+    assert (answer[0], answer[1]["Allow"]) == (status, allowed), answer[2]
+    assert (answer[2] == b"") == (method == "HEAD" or (method == "OPTIONS" and status == 200))
+
+
+def test_the_index_lists_what_a_key_may_call(world: World) -> None:
+    """Revisions with their state; nothing for a stranger, nor for a key of another deployment."""
+    status, _, content = sent(world, "POST", "/v2/repository/index", '{"ready": true}')
+    assert status == 200
+    assert json.loads(content) == [
+        {"name": "adder", "version": "native-1", "state": "READY", "reason": ""},
+        {"name": "table", "version": "onnx-1", "state": "READY", "reason": ""},
+    ]
+    assert sent(world, "POST", "/v2/repository/index")[0] == 200
+    assert sent(world, "POST", "/v2/repository/index", "[]")[0] == 400
+    assert sent(world, "POST", "/v2/repository/index", Authorization="Bearer mjl_wrong")[0] == 401
+    assert "model_repository" in json.loads(sent(world, "GET", "/v2")[2])["extensions"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"outputs": [{"name": "no-such"}]}, "a model has one, 'predictions'"),
+        ({"outputs": "predictions"}, "a list of objects"),
+        ({"outputs": ["predictions"]}, "a list of objects"),
+        ({"parameters": [1]}, "an object when it is given"),
+        ({"id": 5}, "a string when it is given"),
+    ],
+)
+def test_what_is_asked_of_an_answer_is_checked(world: World, change: dict[str, Any], said: str) -> None:
+    """An output that there is not, and values that are none."""
+    status, _, content = sent(world, "POST", INFER, json.dumps(ASKED | change))
+    assert status == 400 and said in json.loads(content)["detail"]
+
+
+@pytest.mark.parametrize("change", [{"id": None}, {"parameters": None, "outputs": None}, {"outputs": []}])
+def test_null_says_nothing(world: World, change: dict[str, Any]) -> None:
+    """As some clients write it."""
+    assert sent(world, "POST", INFER, json.dumps(ASKED | change))[0] == 200
+
+
+def test_bodies_in_chunks_and_after_a_go_ahead(world: World) -> None:
+    """Curl asks before it sends a large body; a refusal comes before the body."""
+    body = json.dumps(ASKED).encode()
+    assert sent(world, "POST", INFER, iter([body[:9], body[9:]]))[0] == 200
+    head = (
+        f"POST {INFER} HTTP/1.1\r\nHost: gateway\r\nExpect: 100-continue\r\nContent-Length: {len(body)}\r\n"
+    )
+    for key, first in ((world.key, b"HTTP/1.1 100"), ("mjl_wrong", b"HTTP/1.1 401")):
+        with socket.create_connection(("127.0.0.1", world.port), timeout=20) as connection:
+            connection.sendall(f"{head}Authorization: Bearer {key}\r\n\r\n".encode())
+            assert connection.recv(4096).startswith(first)
+            if key == world.key:
+                connection.sendall(body)
+                assert connection.recv(4096).startswith(b"HTTP/1.1 200")

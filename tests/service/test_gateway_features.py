@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import polars as pl
 import psutil
 import pytest
@@ -25,7 +26,7 @@ from majlis.features.sources import sources_of
 from majlis.features.store import Features
 from majlis.settings import FeaturesSection, Settings
 from tests.service.collectors import Collector, collecting
-from tests.service.gateways import World, free_port, linear, wait_until
+from tests.service.gateways import World, below, free_port, linear, wait_until
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -115,8 +116,7 @@ def answers(response: httpx.Response) -> list[float]:
 
 def helpers(gateway: "subprocess.Popen[bytes]") -> list[psutil.Process]:
     """The processes that ask the store."""
-    below = psutil.Process(gateway.pid).children(recursive=True)
-    return [process for process in below if "majlis.serving.online" in " ".join(process.cmdline())]
+    return below(gateway, "features")
 
 
 @pytest.fixture(scope="module")
@@ -248,6 +248,28 @@ def answers_ping(port: int) -> bool:
         return bool(redis.Redis(port=port, socket_timeout=1).ping())
     except redis.RedisError:
         return False
+
+
+def test_a_deployment_says_for_itself_what_counts(sqlite: Fleet) -> None:
+    """The settings refuse; the deployment has the model's own values, after a budget of its own."""
+    world, spec = sqlite.world, sqlite.world.deployments["adder"]
+    own = msgspec.structs.replace(spec, feature_policy="default", feature_budget_seconds=0.02)
+    blocker = sqlite3.connect(sqlite.features.settings.repo / "online.sqlite", timeout=30)
+    try:
+        world.deployments["adder"] = own
+        world.publish()
+        world.synced()
+        headers = {"authorization": f"Bearer {world.key}"}
+        told = httpx.get(f"{world.url}/v2/models/adder", headers=headers).json()["parameters"]
+        assert (told["feature_policy"], told["feature_budget_seconds"]) == ("default", 0.02)
+        blocker.execute("PRAGMA locking_mode=EXCLUSIVE")
+        blocker.execute("BEGIN EXCLUSIVE")
+        assert answers(sqlite.ask("N1", x=31.0)) == [1031.0]
+    finally:
+        blocker.close()
+        world.deployments["adder"] = spec
+        world.publish()
+    wait_until(lambda: answers(sqlite.ask("N1")) == [150.0], START_SECONDS)
 
 
 def test_stale_values_bridge_a_store_that_hangs_and_dies(tmp_path: Path) -> None:

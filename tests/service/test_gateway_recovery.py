@@ -10,7 +10,7 @@ import mlflow.pyfunc
 import psutil
 import pytest
 
-from tests.service.gateways import World, linear, wait_until
+from tests.service.gateways import World, below, linear, wait_until
 
 START_SECONDS = 60.0
 SLOW = '''
@@ -60,8 +60,8 @@ def answered(world: World) -> bool:
 
 
 def serving(pid: int) -> list[psutil.Process]:
-    """The processes that a supervisor started."""
-    return psutil.Process(pid).children()
+    """The processes that a supervisor started to answer requests."""
+    return [p for p in psutil.Process(pid).children() if "majlis.serving.gateway" in p.cmdline()]
 
 
 def test_a_slow_model_keeps_only_its_own_callers_waiting(world: World) -> None:
@@ -94,13 +94,48 @@ def test_the_only_process_is_killed(world: World) -> None:
         assert killed.pid not in {process.pid for process in serving(gateway.pid)}
 
 
+def gone(process: psutil.Process) -> bool:
+    """Whether a process has ended."""
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+def tripled(world: World) -> bool:
+    """Whether the model that is code answers."""
+    try:
+        return world.ask(1.0, name="slow").json().get("outputs", [{}])[0].get("data") == [3.0]
+    except httpx.TransportError:
+        return False
+
+
 def test_the_supervisor_is_killed(world: World) -> None:
-    """Its processes end with it, so that the next one gets the port, and callers are answered as before."""
-    with world.gateway(wait=False) as gateway:
-        wait_until(lambda: answered(world), START_SECONDS)
-        left = serving(gateway.pid)
+    """Its processes end with it, so that the next one gets the port; the template goes on."""
+    (world.home / "allowed").touch()
+    with world.gateway() as gateway:
+        (model,) = below(gateway, "slow-1")
+        template, left = model.parent(), [model, *serving(gateway.pid)]
+        assert template is not None
         gateway.kill()
         gateway.wait()
-        wait_until(lambda: not any(p.is_running() and p.status() != "zombie" for p in left), START_SECONDS)
+        wait_until(lambda: all(map(gone, left)), START_SECONDS)
+        assert not gone(template)
         with world.gateway(wait=False):
-            wait_until(lambda: answered(world), START_SECONDS)
+            wait_until(lambda: answered(world) and tripled(world), START_SECONDS)
+            (successor,) = template.children()
+            assert successor.name() == "slow-1"
+    wait_until(lambda: gone(template), START_SECONDS)
+
+
+def test_a_template_is_killed(world: World) -> None:
+    """Nobody notices: its workers go on, and the next worker comes of another one."""
+    (world.home / "allowed").touch()
+    with world.gateway() as gateway:
+        (model,) = below(gateway, "slow-1")
+        template = model.parent()
+        assert template is not None and tripled(world)
+        template.kill()
+        wait_until(lambda: gone(template), START_SECONDS)
+        assert tripled(world) and not gone(model)
+        model.kill()
+        wait_until(lambda: gone(model) and tripled(world), START_SECONDS)
+        (successor,) = below(gateway, "slow-1")
+        assert successor.ppid() != template.pid

@@ -16,7 +16,7 @@ import pytest
 from majlis.serving import inside
 from majlis.serving.environments import wanted
 from tests.conftest import open_folder
-from tests.service.gateways import World, linear, wait_until
+from tests.service.gateways import World, below, linear, wait_until
 
 MODEL = '''
 import os
@@ -63,7 +63,7 @@ def world() -> Iterator[World]:
         world.keys = [world.make_key(world.key, "tester", ("adder", "python"))]
         world.deploy("adder", double_1=1)
         world.deploy("python", pyfunc_1=1)
-        with world.gateway():
+        with world.gateway() as world.process:
             told = world.synced()
             assert told["deployments"]["python"].get("ready"), told
             yield world
@@ -144,8 +144,8 @@ def test_a_model_that_keeps_dying_is_left_alone_for_a_while(world: World) -> Non
 
 def model_processes(world: World) -> list[psutil.Process]:
     """The processes that hold the Python model."""
-    folder = f"{world.home}/releases/pyfunc-1/model"
-    return [p for p in psutil.process_iter(["cmdline"]) if folder in (p.info["cmdline"] or [])]
+    assert world.process is not None
+    return below(world.process, "pyfunc-1")
 
 
 def test_the_process_goes_with_its_revision(world: World) -> None:

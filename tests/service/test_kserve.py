@@ -12,10 +12,11 @@ import yaml
 from majlis import clock
 from majlis.access import local_principal
 from majlis.client import Embedded
-from majlis.control.deployments import Deployments, Wanted
+from majlis.control.deployments import Deployments
 from majlis.control.keys import Keys
 from majlis.control.kserve import KINDS, Cluster, KServe
 from majlis.control.rollouts import Rollouts
+from majlis.control.wanted import Wanted
 from majlis.envelope import verifying_key
 from majlis.errors import Conflict, Invalid, Unavailable
 from majlis.events import notifier

@@ -12,10 +12,10 @@ from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
 from majlis import clock
-from majlis.control.deployments import Wanted
 from majlis.control.identity import LocalIdentity
 from majlis.control.pages import Pages
 from majlis.control.service import ControlPlane
+from majlis.control.wanted import Wanted
 from majlis.registry import versions
 from majlis.registry.versions import DeploymentRow, ReleaseRow, RevisionRow, Stage, State, VersionRow
 from majlis.settings import load
