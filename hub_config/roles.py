@@ -57,8 +57,9 @@ def service_roles(demo_accounts: bool) -> list[dict[str, Any]]:
     demo = [f"servers!user={person}", f"access:servers!user={person}", f"read:users!user={person}"]
     supervise = ["proxy", "read:hub", "list:services", "read:services", *(demo if demo_accounts else [])]
     cull = ["list:users", "read:users:activity", "read:servers", "delete:servers"]
+    wake = ["read:servers", "start:servers", "delete:servers"]  # for schedules; a refused start leaves a name
     granted = {
-        CONTROL: ["list:users", "read:users:name", "read:users:groups", access_to(TRACKING)],
+        CONTROL: ["list:users", "read:users:name", "read:users:groups", access_to(TRACKING), *wake],
         SUPERVISOR: supervise,
         CULLER: cull,
     }

@@ -218,6 +218,7 @@ def schedule_add(
     cron: Annotated[str | None, typer.Option(help="minute hour day month weekday, UTC.")] = None,
     table: Annotated[str | None, typer.Option(help="Run when this table has a new version.")] = None,
     missed: Annotated[Missed, typer.Option(help="What to do about times that were missed.")] = Missed.ONCE,
+    profile: Annotated[str, typer.Option(help="Of the server that the workbench starts for it.")] = "",
     parameter: Annotated[list[str] | None, typer.Option("--parameter", "-p", help="name=value.")] = None,
     runs: Runs = None,
 ) -> None:
@@ -235,6 +236,7 @@ def schedule_add(
         "pipeline": found.name,
         "cron": cron,
         "table": table,
+        "profile": profile,
     }
     values = {"parameters": typed(found, parameter or []), "missed": missed.value, "settled": clock.now()}
     try:
@@ -254,7 +256,7 @@ def schedule_list(runs: Runs = None, as_json: AsJson = False) -> None:
 
     found = Schedules(runs or runs_folder(settings()))
     rows = [each.model_dump(mode="json") | {"next": each.next()} for each in found]
-    columns = ["name", "pipeline", "cron", "table", "next", "last_run", "note"]
+    columns = ["name", "pipeline", "cron", "table", "profile", "next", "last_run", "note"]
     show(
         rows,
         columns,

@@ -20,6 +20,7 @@ from mlflow.exceptions import MlflowException
 from .. import audit, clock
 from ..access import Principal, Scope
 from ..audit_checkpoints import Keeper, verify_trail
+from .alarms import Alarms
 from .assessment import Assessment, allowance
 from .conditions import Conditions
 from .council import Council
@@ -77,6 +78,7 @@ class ControlPlane:
         self.keys, self.people = Keys(self.deployments), People(self.deployments)
         self.rollouts = Rollouts(settings, self.store, self.deployments, self.events)
         self.stories = Stories(settings, self.store, self.tracking)
+        self.alarms = Alarms(self.store, self.events)
         self.answers = Memory(self.store)
         self.conditions = Conditions(self.store)
         cards = templates(settings.root) / "cards"

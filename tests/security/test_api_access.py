@@ -43,6 +43,7 @@ REGISTRATION = {
     },
 }
 MEASUREMENT = {"id": "1", "kind": "pipeline", "subject": "flights", "cpu_seconds": 1.0}
+ALARM = {"name": "nightly", "cron": "0 2 * * *", "due": "2100-01-01T02:00:00Z", "profile": "gpu"}
 
 
 def handover(chair: str, to: str) -> dict[str, str]:
@@ -93,6 +94,8 @@ TABLE: list[tuple[str, str, Any, frozenset[str]]] = [
     ("POST", "/policy/test", {"policy": Path("hub_config/policy.yaml").read_text()}, READERS),
     ("POST", "/meters", [MEASUREMENT], DEVELOPERS),
     ("GET", "/costs", None, READERS),
+    ("GET", "/alarms", None, READERS),
+    ("PUT", "/alarms", [ALARM], DEVELOPERS),
     ("GET", "/audit", None, READERS),
     ("GET", "/audit/story/flights-2", None, READERS),
     ("GET", "/audit/verify", None, READERS),
@@ -163,6 +166,19 @@ def test_strangers_are_asked_to_sign_in(
 ) -> None:
     expected = 200 if path == "/health" else 401
     assert call(http, method, path, body).status_code == expected
+
+
+def test_an_alarm_is_the_callers_own(http: TestClient, identity: Asking, things: None) -> None:
+    for who in ("amira", "ben"):
+        identity.who = PEOPLE[who]
+        assert call(http, "PUT", "/alarms", [ALARM]).status_code == 200
+    for field in ("principal", "user", "person"):
+        forged = call(http, "PUT", "/alarms", [ALARM | {field: "amira"}])
+        assert forged.status_code == 422 and field in forged.json()["detail"]
+    assert call(http, "PUT", "/alarms", []).json() == []  # withdraws Ben's
+    assert call(http, "GET", "/alarms", None).json() == []
+    identity.who = PEOPLE["amira"]
+    assert [one["name"] for one in call(http, "GET", "/alarms", None).json()] == ["nightly"]
 
 
 @pytest.mark.parametrize("field", ["principal", "owner", "user", "makers", "approved_by", "scopes"])

@@ -3,6 +3,7 @@
 import getpass
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 from jupyter_server.extension.application import ExtensionApp
@@ -12,7 +13,7 @@ from traitlets import Bool, Float, Integer, List, Unicode, default
 
 from majlis_lab.changes import Changes, EventsHandler
 from majlis_lab.control import ControlPlane
-from majlis_lab.elsewhere import Elsewhere, Errand, ProfilesHandler, told
+from majlis_lab.elsewhere import Elsewhere, Errand, ProfilesHandler, carry_out, told
 from majlis_lab.files import Files
 from majlis_lab.handlers import (
     ParametersHandler,
@@ -24,9 +25,10 @@ from majlis_lab.handlers import (
 )
 from majlis_lab.hub import Hub
 from majlis_lab.idle import Idle, IdleHandler
+from majlis_lab.planner import Planner, lake_versions
 from majlis_lab.problems import Missing
 from majlis_lab.runs import Runs, run_of
-from majlis_lab.schedules import Planner, ScheduleHandler, SchedulesHandler, lake_versions
+from majlis_lab.schedules import ScheduleHandler, SchedulesHandler
 from majlis_lab.trained import Tracking, TrainedHandler
 
 RUN = r"runs/(?P<run_id>[^/]+)"
@@ -95,9 +97,9 @@ class MajlisLab(ExtensionApp):
         self.hub = Hub(environ("JUPYTERHUB_API_URL"), token, user, self.control_timeout_seconds)
         profiles = told(environ("MAJLIS_PROFILES"))
         self.elsewhere = Elsewhere(self.runs, self.hub, profiles, self.hub_seconds)
-        self.errand = Errand(self.runs, self.hub, run_of(server), self.serverapp) if run_of(server) else None
-        self.planner = Planner(self.runs.folder, self.schedule_seconds, lake_versions)
         self.control = ControlPlane(url, token, self.control_timeout_seconds)
+        self.planner = Planner(self.runs, self.elsewhere, self.control, self.schedule_seconds, lake_versions)
+        self.errand = self._errand(server)
         tracking_url, tracking_token = environ("MLFLOW_TRACKING_URI"), environ("MLFLOW_TRACKING_TOKEN")
         self.tracking = Tracking(tracking_url, tracking_token, self.control_timeout_seconds)
         self.changes = Changes(
@@ -105,6 +107,14 @@ class MajlisLab(ExtensionApp):
         )
         self.idle = Idle(self.serverapp, self.runs, self.idle_seconds, self.idle_warning_seconds)
         self.idle.start()
+
+    def _errand(self, server: str) -> Errand | None:
+        """What this server was started for, if it was for one thing: a run, or a schedule that is due."""
+        if run_id := run_of(server):
+            return Errand(server, partial(carry_out, self.runs, run_id), self.hub, self.serverapp)
+        if self.planner.only:
+            return Errand(server, self.planner.errand, self.hub, self.serverapp)
+        return None
 
     def initialize_handlers(self) -> None:
         """Lay out the addresses, all below `<base url>majlis/`."""

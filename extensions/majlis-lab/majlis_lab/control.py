@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import MappingProxyType
 from urllib.parse import unquote
 
@@ -37,7 +38,10 @@ class ControlPlane:
     ) -> None:
         self.url = url.rstrip("/")
         self.token = token
-        self.client = httpx.AsyncClient(timeout=timeout_seconds, follow_redirects=False, trust_env=False)
+        keeps_none = CookieJar(DefaultCookiePolicy(allowed_domains=[]))  # only the token says who asks
+        self.client = httpx.AsyncClient(
+            timeout=timeout_seconds, follow_redirects=False, trust_env=False, cookies=keeps_none
+        )
 
     def __repr__(self) -> str:
         return f"ControlPlane({self.url!r})"

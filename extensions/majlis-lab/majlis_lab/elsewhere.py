@@ -3,7 +3,7 @@
 All servers of a person have the same home, so the run's record, written here, is all that has to be handed
 over. The server's name says which run it is for. It needs no word from the one that started it, which may
 stop, and none from the hub, which may restart: it looks up its run, carries it out, and takes itself away,
-whatever the end was.
+whatever the end was. A server that the control plane started for a schedule does the same with what is due.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import json
 import logging
 import shutil
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from tornado import web
 from majlis.errors import Invalid, MajlisError, Unavailable
 from majlis_lab.hub import Hub, Standing
 from majlis_lab.problems import Handler
-from majlis_lab.runs import Runs, run_of
+from majlis_lab.runs import Runs, run_of, schedule_of
 
 log = logging.getLogger(__name__)
 
@@ -65,8 +65,10 @@ class Elsewhere:
         title = f"{run.title or run.pipeline} on {self.title(profile)}"
         await self.ask()  # names of servers that are gone would count
         self.runs.send_away(run_id, profile)
-        await self.hub.start(self.runs.server_of(run_id), profile, title)
-        await self.ask()
+        try:
+            await self.hub.start(self.runs.server_of(run_id), profile, title)
+        finally:
+            await self.ask()  # whether it is there is not to be guessed, least of all where it was refused
 
     async def cancel(self, run_id: str) -> None:
         """Stop the run's server, which interrupts the run first."""
@@ -91,44 +93,49 @@ class Elsewhere:
             servers = await self.hub.servers()
             self.runs.servers = {name for name, standing in servers.items() if standing is not Standing.GONE}
             for name in servers.keys() - self.runs.servers:
-                if run_of(name):
+                if run_of(name) or schedule_of(name):
                     await self.hub.stop(name)
 
 
 class Errand:
-    """What a server does that was started for one run."""
+    """What a server does that was started for one thing."""
 
-    def __init__(self, runs: Runs, hub: Hub, run_id: str, app: Any) -> None:
-        self.runs, self.hub, self.run_id, self.app = runs, hub, run_id, app
+    def __init__(self, name: str, work: Callable[[], Awaitable[None]], hub: Hub, app: Any) -> None:
+        self.name, self.work, self.hub, self.app = name, work, hub, app
         self.task: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
-        """Set out; from now on an interrupt, with which a hub stops a process, ends the run as well."""
+        """Set out; from now on an interrupt, with which a hub stops a process, ends the work as well."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self.app.stop)
         self.task = asyncio.create_task(self.carry_out())
 
     async def end(self) -> None:
-        """Let go of the run, so that it can be cancelled."""
+        """Let go of the work, so that its runs can be cancelled."""
         if self.task:
             self.task.cancel()
             with suppress(asyncio.CancelledError):
                 await self.task
 
     async def carry_out(self) -> None:
-        """Carry the run out unless it is done, then take this server away, whatever happened."""
+        """Do the work, then take this server away, whatever happened."""
         try:
-            run = await asyncio.to_thread(self.runs.record, self.run_id)
-            if not run.state.finished:
-                await asyncio.to_thread(self.runs.launch, run)
-                await self.runs.followed(self.run_id)
-        except (MajlisError, OSError):
-            log.exception("the run %s could not be carried out", self.run_id)
+            await self.work()
+        except Exception:  # whatever it was, the server is not to stay for it
+            log.exception("what the server %s is for could not be done", self.name)
         try:
-            await self.hub.started(self.runs.server)
-            await self.hub.stop(self.runs.server)
+            await self.hub.started(self.name)
+            await self.hub.stop(self.name)
         except MajlisError as error:  # it sees that this server is gone when it is back
             log.warning("%s; this server stops by itself", error)
             self.app.stop()
+
+
+async def carry_out(runs: Runs, run_id: str) -> None:
+    """Carry a run out unless it is done."""
+    run = await asyncio.to_thread(runs.record, run_id)
+    if not run.state.finished:
+        await asyncio.to_thread(runs.launch, run)
+        await runs.followed(run_id)
 
 
 class ProfilesHandler(Handler):

@@ -91,7 +91,7 @@ class RunActionHandler(Handler):
             await self.elsewhere.cancel(run_id)
         elif self.action == "cancel":
             await self.runs.cancel(run_id)
-        elif elsewhere:
+        elif elsewhere and self.runs.noted(run_id).profile:
             await asyncio.to_thread(self.runs.resumable, run_id)
             await self.elsewhere.send(run_id)
         else:

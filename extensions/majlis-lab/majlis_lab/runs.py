@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 from pydantic import BaseModel
 
+from majlis import clock
 from majlis.errors import Conflict, Invalid, NotFound
 from majlis.files import write_whole
 from majlis.pipelines import runs as records
@@ -25,7 +26,7 @@ from majlis.pipelines.definition import read
 from majlis.pipelines.runs import Process, Run, State
 
 LAUNCHED = ".launched"  # a note and a log for each process; the file browser hides it
-ERRAND = "run-"  # how the name of a server begins that is there for one run
+ERRAND, ALARM = "run-", "alarm-"  # how the name of a server begins that is there for one run, or a schedule
 FOLLOW_SECONDS = 0.5  # between two looks at a process
 GENTLY_FIRST = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 
@@ -34,7 +35,8 @@ class Launch(BaseModel):
     """Who carries out a run, or is about to."""
 
     process: Process | None = None
-    profile: str = ""  # of the server that is there for this run alone; empty: the person's usual server
+    profile: str = ""  # of the server that is there for this run; empty: the one that people get
+    server: str = ""  # its name; empty: the person's usual one, or with a profile the run's own
 
 
 class Runs:
@@ -116,8 +118,9 @@ class Runs:
             return False
         note = self.noted(run.id)
         process = run.process if run.state is State.RUNNING else note.process or run.process
-        if note.profile and (process is None or process.host != socket.gethostname()):
-            return self.servers is None or server_of(run.id) in self.servers
+        server = self.server_of(run.id)
+        if server and (process is None or process.host != socket.gethostname()):
+            return self.servers is None or server in self.servers
         return process is not None and process.alive()
 
     def elsewhere(self, run_id: str) -> bool:
@@ -126,7 +129,8 @@ class Runs:
 
     def server_of(self, run_id: str) -> str:
         """The name of the server that carries out a run; empty for a person's usual one."""
-        return server_of(run_id) if self.noted(run_id).profile else ""
+        note = self.noted(run_id)
+        return note.server or (server_of(run_id) if note.profile else "")
 
     def any_alive(self) -> bool:
         """Is any run of this server going on?"""
@@ -178,11 +182,17 @@ class Runs:
         self.launch(self.record(run_id))
         return run_id
 
-    def prepare(self, source: Path, parameters: Mapping[str, Any], profile: str = "") -> str:
+    def prepare(
+        self,
+        source: Path,
+        parameters: Mapping[str, Any],
+        profile: str = "",
+        run_id: str | None = None,  # a new one when not given
+    ) -> str:
         """Write the record of a run that somebody will carry out; its id."""
         from majlis.pipelines.pipeline import begin  # it imports papermill, and a server must start quickly
 
-        run = begin(read(source), source, parameters, self.folder)
+        run = begin(read(source), source, parameters, self.folder, run_id)
         if profile:
             self.send_away(run.id, profile)
         return run.id
@@ -194,6 +204,11 @@ class Runs:
             self.away.add(run_id)
         if self.servers is not None:
             self.servers.add(server_of(run_id))
+
+    def fail(self, run_id: str, why: str) -> None:
+        """Say of a run that never began why it did not."""
+        with self.record(run_id).change() as run:
+            run.state, run.reason, run.finished_at = State.FAILED, why, clock.now()
 
     def resume(self, run_id: str) -> None:
         """Carry on with a run that stopped: the steps that are done stay done."""
@@ -223,7 +238,7 @@ class Runs:
                 start_new_session=True,  # it lives on when the server goes, and ends with all it started
             )
         self.children.append(child)
-        self.write_note(run.id, Launch(process=process_of(child.pid), profile=profile))
+        self.write_note(run.id, Launch(process=process_of(child.pid), profile=profile, server=self.server))
 
     def write_note(self, run_id: str, launch: Launch) -> None:
         """Note who carries out a run."""
@@ -276,6 +291,11 @@ def run_of(server: str) -> str:
     """The run that a server of this name is there for; empty for any other server."""
     run_id = server.removeprefix(ERRAND)
     return run_id if run_id != server and records.run_id.fullmatch(run_id) else ""
+
+
+def schedule_of(server: str) -> str:
+    """The schedule that a server of this name was started for; empty for any other server."""
+    return server.removeprefix(ALARM) if server.startswith(ALARM) else ""
 
 
 def process_of(pid: int) -> Process:

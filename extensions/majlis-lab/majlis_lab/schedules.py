@@ -1,13 +1,9 @@
-"""Pipelines that run by themselves while this server is up: kept, listed, removed, started when they are due.
+"""What runs by itself, as the browser asks for it: listed, added, removed.
 
-The schedules are those of `majlis schedule`: what is added here is seen there, and the other way round. Both
-may look for what is due at the same time, since the folder's lock lets each time be dealt with once.
+The schedules are those of `majlis schedule`: what is added here is seen there, and the other way round.
 """
 
 import asyncio
-import logging
-from collections.abc import Callable
-from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -16,68 +12,15 @@ from pydantic import ValidationError
 from tornado import web
 
 from majlis import clock
-from majlis.errors import Invalid, MajlisError
+from majlis.errors import Invalid
 from majlis.pipelines import definition
 from majlis.pipelines.notebook import resolve
-from majlis.pipelines.schedule import Missed, Schedule, Schedules, Versions, launcher
+from majlis.pipelines.schedule import Missed, Schedule
 from majlis_lab.files import Files
+from majlis_lab.planner import Planner
 from majlis_lab.problems import Handler
 
-log = logging.getLogger(__name__)
-ASKED = frozenset({"name", "source", "parameters", "cron", "table"})  # what a request may say
-
-
-class Planner:
-    """The schedules of one folder of runs, and the task that starts what is due."""
-
-    def __init__(self, runs: Path, every_seconds: float, versions: Callable[[], Versions]) -> None:
-        self.schedules = Schedules(runs)
-        self.launch = launcher(runs)
-        self.every_seconds = every_seconds
-        self.versions = versions  # called when a schedule waits for a table: the lake is not needed before
-        self.task: asyncio.Task[None] | None = None
-
-    def begin(self) -> None:
-        """Look for what is due until the server ends."""
-        self.task = asyncio.create_task(self.watch())
-
-    async def watch(self) -> None:
-        """Start what is due, now and then; what was missed while the server was down comes first."""
-        while True:
-            try:
-                await asyncio.to_thread(self.tick)
-            except Exception:  # a fault of one look must not end the next
-                log.exception("could not look for schedules that are due")
-            await asyncio.sleep(self.every_seconds)
-
-    def tick(self) -> list[Schedule]:
-        """Start what is due; the folder is made only when there is something to keep."""
-        if not self.schedules.folder.is_dir():
-            return []
-        known: list[Versions] = []
-
-        def version_of(table: str) -> int:
-            if not known:
-                known.append(self.versions())
-            return known[0](table)
-
-        return self.schedules.tick(self.launch, version_of)
-
-    async def end(self) -> None:
-        """Stop looking."""
-        if self.task:
-            self.task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self.task
-
-
-def lake_versions() -> Versions:
-    """The latest version of a table of the lake."""
-    from majlis.data.lake import Lake  # it imports much, and most servers have no schedule that needs it
-    from majlis.settings import load
-
-    lake = Lake(load().lake.uri)
-    return lambda table: lake.version(table).version
+ASKED = frozenset({"name", "source", "parameters", "cron", "table", "profile"})  # what a request may say
 
 
 def described(schedule: Schedule, files: Files) -> dict[str, Any]:
@@ -98,18 +41,13 @@ class SchedulesHandler(Handler):
         self.answer(await asyncio.to_thread(self.listed))
 
     def listed(self) -> list[dict[str, Any]]:
-        """Every schedule that can be read; a faulty file is named in the log."""
-        found = []
-        for path in sorted(self.planner.schedules.folder.glob("*.json")):
-            try:
-                found.append(described(self.planner.schedules.read(path.stem), self.files))
-            except MajlisError as error:
-                log.warning("%s", error)
-        return found
+        """Every schedule that can be read."""
+        return [described(schedule, self.files) for schedule in self.planner.schedules]
 
     @web.authenticated
     async def post(self) -> None:
         added = await asyncio.to_thread(self.add, self.body())
+        self.planner.changed.set()
         self.answer(described(added, self.files), HTTPStatus.CREATED)
 
     def add(self, body: dict[str, Any]) -> Schedule:
@@ -125,12 +63,18 @@ class SchedulesHandler(Handler):
         allowed = {parameter.name: parameter.declaration() for parameter in read.parameters}
         resolve(allowed, given, f"the pipeline {read.name}")
         kept = {key: body.get(key) for key in ("name", "cron", "table")}
+        profile = body.get("profile", "")
+        offered = [one["name"] for one in self.planner.elsewhere.profiles]
+        if profile != "" and profile not in offered:
+            given = ", ".join(offered) or "none but the usual server"
+            raise Invalid(f"profile is {profile!r}", remedy=f"Leave it out, or give one of: {given}.")
         try:
             new = Schedule(
                 **kept,
                 source=str(source),
                 pipeline=read.name,
                 parameters=given,
+                profile=profile,
                 missed=Missed.ONCE,
                 settled=clock.now(),
             )
@@ -149,5 +93,6 @@ class ScheduleHandler(Handler):
     @web.authenticated
     async def delete(self, name: str) -> None:
         await asyncio.to_thread(self.planner.schedules.remove, name)
+        self.planner.changed.set()
         self.set_status(HTTPStatus.NO_CONTENT)
         self.finish()

@@ -66,6 +66,7 @@ export interface ISchedule {
   pipeline: string;
   cron: string | null;
   table: string | null;
+  profile: string; // of the server that it needs; empty: the person's usual one
   paused: boolean;
   next: string | null;
   note: string; // what became of the last time
@@ -104,8 +105,8 @@ export const server = {
   cancel: (id: string) => requestAPI<IRun>(`runs/${id}/cancel`, post),
   resume: (id: string) => requestAPI<IRun>(`runs/${id}/resume`, post),
   schedules: () => requestAPI<ISchedule[]>('schedules'),
-  schedule: (name: string, source: string, when: When, parameters: Record<string, unknown>) =>
-    requestAPI<ISchedule>('schedules', { ...post, body: { name, source, parameters, ...when } }),
+  schedule: (name: string, source: string, when: When, parameters: Record<string, unknown>, profile: string) =>
+    requestAPI<ISchedule>('schedules', { ...post, body: { name, source, parameters, profile, ...when } }),
   forget: (name: string) => send(`schedules/${encodeURIComponent(name)}`, { method: 'DELETE' }).then(checked),
   trained: (notebook: INotebook | null) =>
     requestAPI<ITrained[]>(`trained?${new URLSearchParams({ ...notebook }).toString()}`),

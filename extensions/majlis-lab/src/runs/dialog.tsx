@@ -118,7 +118,7 @@ function RunForm(props: {
   const chosen = profiles.find(one => one.name === profile); // none: it runs on the usual server
   const start = useAction(async () => {
     if (when) {
-      await server.schedule(choice.name, form.path, when, values);
+      await server.schedule(choice.name, form.path, when, values, chosen?.name ?? '');
       props.close();
       props.scheduled();
     } else {
@@ -146,12 +146,21 @@ function RunForm(props: {
         </p>
       )}
       <WhenFields choice={choice} change={setChoice} />
-      {!when && profiles.length > 0 && <WhereField profiles={profiles} chosen={chosen} change={setProfile} />}
+      {profiles.length > 0 && (
+        <WhereField
+          usual={when ? 'On your usual server' : 'Here, on your server'}
+          profiles={profiles}
+          chosen={chosen}
+          change={setProfile}
+        />
+      )}
       {start.problem && <ProblemView problem={start.problem} />}
       <footer className="majlis-Modal-foot">
         <span className="majlis-quiet majlis-grow">
           {when
-            ? 'It runs while your server is up; a time that was missed is made up for at its next start.'
+            ? profiles.length > 0 && 'cron' in when
+              ? 'Your server need not be up: one is started for the run, and stops when it is over.'
+              : 'It runs while your server is up; what was missed is made up for at its next start.'
             : `${count(form.steps.length, 'notebook')}, in a process of its own: ${
                 chosen ? 'it goes on when your server stops.' : 'it goes on when you close this page.'
               }`}
@@ -172,8 +181,9 @@ function RunForm(props: {
   );
 }
 
-/** Here, or on a server of its own with another profile. */
+/** On the usual server, or on one of its own with another profile. */
 function WhereField(props: {
+  usual: string;
   profiles: readonly IProfile[];
   chosen: IProfile | undefined;
   change: (name: string) => void;
@@ -190,7 +200,7 @@ function WhereField(props: {
         aria-describedby={`${id}hint`}
         onChange={event => props.change(event.target.value)}
       >
-        <option value="">Here, on your server</option>
+        <option value="">{props.usual}</option>
         {props.profiles.map(one => (
           <option key={one.name} value={one.name}>
             {one.title}: {one.size}

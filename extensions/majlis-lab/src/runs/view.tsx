@@ -241,12 +241,17 @@ function Scheduled({ schedule, reload }: { schedule: ISchedule; reload: () => vo
     : schedule.next
       ? `next ${agoBriefly(schedule.next)}`
       : 'paused';
+  const where = schedule.profile ? ` on ${schedule.profile}` : '';
   return (
     <li className="majlis-Step">
       <div className="majlis-Line">
         <Dot tone={schedule.paused ? 'quiet' : 'busy'} label={schedule.paused ? 'paused' : 'scheduled'} />
         <span className="majlis-grow majlis-clip" title={schedule.cron ?? schedule.table ?? ''}>
-          {schedule.name} <span className="majlis-quiet">{when}</span>
+          {schedule.name}{' '}
+          <span className="majlis-quiet">
+            {when}
+            {where}
+          </span>
         </span>
         <button
           type="button"
