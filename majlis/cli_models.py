@@ -133,12 +133,26 @@ def rollout_start(
     steps: Annotated[str, typer.Option(help="Of a canary, in percent: 5,25,50,100.")] = "",
     share: Annotated[int | None, typer.Option(help="Of the new release in an A/B test, in percent.")] = None,
     sticky: Annotated[str | None, typer.Option(help="Header that says who calls, in an A/B test.")] = None,
+    feature_policy: Annotated[
+        str | None, typer.Option(help="When features cannot be fetched: refuse, stale, default, or settings.")
+    ] = None,
+    feature_budget_seconds: Annotated[
+        float | None, typer.Option(help="That callers wait for features; 0: as long as the settings say.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Move the traffic of a deployment to another release."""
     chosen = [whole(step) for step in steps.split(",")] if steps else None
     deployment = workbench().deploy(
-        release, name, reason, strategy=strategy, steps=chosen, share=share, sticky=sticky
+        release,
+        name,
+        reason,
+        strategy=strategy,
+        steps=chosen,
+        share=share,
+        sticky=sticky,
+        feature_policy=feature_policy,
+        feature_budget_seconds=feature_budget_seconds,
     )
     if strategy == "at-once":
         show([deployment.record], ["name", "model", "ready", "url"], as_json)

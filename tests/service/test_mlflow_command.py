@@ -67,6 +67,8 @@ def test_the_configuration_is_read_or_refused() -> None:
     assert given == {"strategy": "a/b", "share": 20, "sticky": "x-user"}
     assert moved({"strategy": "canary", "steps": "5, 100"}) == {"strategy": "canary", "steps": [5, 100]}
     assert moved(None) == {}
+    own = {"feature_policy": "stale", "feature_budget_seconds": "0.05"}
+    assert moved(own) == {"feature_policy": "stale", "feature_budget_seconds": 0.05}
     with pytest.raises(
         Invalid, match="-C colour is not known; allowed are reason, strategy, steps, share, sticky"
     ):
@@ -74,3 +76,5 @@ def test_the_configuration_is_read_or_refused() -> None:
     for option in ("steps", "share"):
         with pytest.raises(Invalid, match=f"-C {option}=few is no percentage"):
             moved({option: "few"})
+    with pytest.raises(Invalid, match="feature_budget_seconds=soon is no number"):
+        moved({"feature_budget_seconds": "soon"})
