@@ -15,15 +15,6 @@ SHORT = {"months": [1, 2, 9, 10, 11], "iterations": 40, "epochs": 1}  # trains, 
 PIPELINE_SECONDS = 600.0
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The browser comes last, when there is something to see; and one process has the shared workbench."""
-    items.sort(key=lambda item: Path(__file__).parent / "browser" in item.path.parents)
-    for item in items:
-        shared = "workbench" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("workbench" if shared else item.path.stem))
-
-
 @pytest.fixture(scope="session")
 def workbench() -> Iterator[Workbench]:
     """A running workbench for the whole session: hub, proxy, control plane, MLflow, gateway."""
