@@ -24,7 +24,7 @@ demo-review: setup ## A model that is refused as unfair, mended, decided by thre
 
 test: ## Set up what the tests need and run them all
 	@tools/setup.sh test
-	@$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest
 
 export: setup ## Format the notebooks and write the library from them
 	@$(BIN)/ruff format --quiet nbs

@@ -15,6 +15,11 @@ SHORT = {"months": [1, 2, 9, 10, 11], "iterations": 40, "epochs": 1}  # trains, 
 PIPELINE_SECONDS = 600.0
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The browser comes last: Playwright keeps an event loop running in this thread once it has started."""
+    items.sort(key=lambda item: Path(__file__).parent / "browser" in item.path.parents)
+
+
 @pytest.fixture(scope="session")
 def workbench() -> Iterator[Workbench]:
     """A running workbench for the whole session: hub, proxy, control plane, MLflow, gateway."""

@@ -45,9 +45,9 @@ print("logged", uri, run.id, table.version)
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
-    """A browser. As long as it is there Playwright keeps an event loop running in this thread."""
+    """One browser for the session."""
     program = shutil.which("chromium")
     assert program, "chromium is missing: make test installs it, or apt-get install chromium"
     expect.set_options(timeout=PATIENCE_MS)  # its own default is 5 s, whatever a context allows

@@ -48,7 +48,7 @@ def test_a_scientist_opens_a_finished_run_and_talks_to_the_workbench(
     keep(page, "hub")
 
     notebook.get_by_role("button", name="Click to add a cell.").click()
-    cell = notebook.locator(".jp-Cell.jp-mod-active")
+    cell = notebook.locator(".jp-Cell").last
     cell.locator(".cm-content").fill("import majlis; print('I am', majlis.connect().whoami()['name'])")
     run_cell(cell)
     expect(cell.locator(".jp-OutputArea-output")).to_contain_text("I am scientist")

@@ -253,7 +253,7 @@ class World:
             )
         try:
             if wait:
-                wait_until(lambda: process.poll() is not None or self.alive(), 30)
+                wait_until(lambda: process.poll() is not None or self.alive(), 90)
                 assert process.poll() is None, (self.home / "gateway.log").read_text()
             yield process
         finally:
@@ -281,7 +281,7 @@ class World:
             pending = any("is being loaded" in r.get("reason", "") for r in revisions)
             return told if told["serial"] == self.serial and not pending else None
 
-        value: dict[str, Any] = wait_until(settled, 30)
+        value: dict[str, Any] = wait_until(settled, 90)
         return value
 
     def ask(
