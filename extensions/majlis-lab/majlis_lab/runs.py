@@ -24,9 +24,10 @@ from majlis.files import write_whole
 from majlis.pipelines import runs as records
 from majlis.pipelines.definition import read
 from majlis.pipelines.runs import Process, Run, State
+from majlis.pipelines.schedule import SERVER
 
 LAUNCHED = ".launched"  # a note and a log for each process; the file browser hides it
-ERRAND, ALARM = "run-", "alarm-"  # how the name of a server begins that is there for one run, or a schedule
+ERRAND = "run-"  # how the name of a server begins that is there for one run
 FOLLOW_SECONDS = 0.5  # between two looks at a process
 GENTLY_FIRST = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 
@@ -295,7 +296,7 @@ def run_of(server: str) -> str:
 
 def schedule_of(server: str) -> str:
     """The schedule that a server of this name was started for; empty for any other server."""
-    return server.removeprefix(ALARM) if server.startswith(ALARM) else ""
+    return server.removeprefix(SERVER) if server.startswith(SERVER) else ""
 
 
 def process_of(pid: int) -> Process:
