@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['commands', 'Reason', 'keys', 'Deployed', 'KEY_COLUMNS', 'rollout', 'CHANGES', 'policy', 'whoami', 'models', 'reviews',
-           'export', 'deployments', 'suggesting_deployments', 'keys_list', 'keys_withdraw', 'rollout_start', 'whole',
-           'rollout_rehearse', 'rollout_status', 'rollout_promote', 'rollout_abort', 'show_rollout', 'costs',
+           'export', 'deployments', 'suggesting_deployments', 'named', 'keys_list', 'keys_withdraw', 'rollout_start',
+           'whole', 'rollout_rehearse', 'rollout_status', 'rollout_promote', 'rollout_abort', 'show_rollout', 'costs',
            'policy_test', 'change_row']
 
 # %% ../nbs/916_cli_models.ipynb #f41f2f91
@@ -88,6 +88,12 @@ def suggesting_deployments(name: str) -> "Iterator[Workbench]":
     wb = workbench()
     with suggesting(name, lambda: [each["name"] for each in wb.deployments()]):
         yield wb
+
+
+def named(name: str) -> "Deployment":
+    """A deployment; one that is not there is told with those that come near."""
+    with suggesting_deployments(name) as wb:
+        return wb.deployment(name)
 
 
 Reason = Annotated[str, typer.Option("--reason", help="Why; it stands in the audit trail.")]
@@ -205,9 +211,7 @@ def rollout_rehearse(
 @rollout.command("status", epilog="Example: majlis rollout status flight-delay")
 def rollout_status(name: str, as_json: AsJson = False) -> None:
     """Where the newest rollout of a deployment stands."""
-    with suggesting_deployments(name) as wb:
-        found = wb.deployment(name)
-    show_rollout(found, as_json)
+    show_rollout(named(name), as_json)
 
 
 @rollout.command(
@@ -215,17 +219,13 @@ def rollout_status(name: str, as_json: AsJson = False) -> None:
 )
 def rollout_promote(name: str, reason: Reason, as_json: AsJson = False) -> None:
     """Give the new release all of the traffic now."""
-    with suggesting_deployments(name) as wb:
-        found = wb.deployment(name)
-    show_rollout(found.promote(reason), as_json)
+    show_rollout(named(name).promote(reason), as_json)
 
 
 @rollout.command("abort", epilog="Example: majlis rollout abort flight-delay --reason 'complaints'")
 def rollout_abort(name: str, reason: Reason, as_json: AsJson = False) -> None:
     """Give the traffic back to the release before."""
-    with suggesting_deployments(name) as wb:
-        found = wb.deployment(name)
-    show_rollout(found.abort(reason), as_json)
+    show_rollout(named(name).abort(reason), as_json)
 
 
 def show_rollout(deployment: "Deployment", as_json: bool) -> None:

@@ -37,6 +37,7 @@ from majlis.control.requests import (
 from .traffic import traffic
 from ..monitoring.outcomes import Question
 from ..serving.rollout import Measure
+from ..settings import FeaturePolicy
 from ..values import Percent
 
 # %% ../../nbs/878_control_serving_api.ipynb #b9000bbd
@@ -62,7 +63,7 @@ class DeploymentWanted(Asked):
     steps: Annotated[list[Percent] | None, Field(min_length=1, max_length=STEPS_MAX)] = None  # of a canary
     share: Annotated[int | None, Field(ge=1, le=99)] = None  # of the new release in an A/B test, in percent
     sticky: Annotated[str | None, Field(pattern="^[A-Za-z0-9-]{1,64}$")] = None  # header, in an A/B test
-    feature_policy: Literal["refuse", "stale", "default", "settings"] | None = None  # None: as it is
+    feature_policy: Literal[FeaturePolicy, "settings"] | None = None  # None: as it is
     feature_budget_seconds: Annotated[float | None, Field(ge=0, le=30)] = None  # 0: the settings'
 
 

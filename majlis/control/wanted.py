@@ -6,7 +6,7 @@
 __all__ = ['AT_ONCE', 'STRATEGIES', 'POLICIES', 'SETTINGS', 'OWN', 'Wanted', 'agreed', 'said', 'terms']
 
 # %% ../../nbs/849_control_wanted.ipynb #890c6e00
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from sqlalchemy.orm import Session
@@ -16,12 +16,12 @@ from ..errors import Invalid
 from ..registry.versions import DeploymentRow
 from ..serving.options import FeatureOptions, Terms
 from ..serving.rollout import Kind
-from ..settings import GatewaySection
+from ..settings import FeaturePolicy, GatewaySection
 
 # %% ../../nbs/849_control_wanted.ipynb #0d072020
 AT_ONCE = "at-once"
 STRATEGIES = (AT_ONCE, *(kind.value for kind in Kind))
-POLICIES = ("refuse", "stale", "default")  # when features cannot be fetched
+POLICIES: tuple[str, ...] = get_args(FeaturePolicy)  # when features cannot be fetched
 SETTINGS = "settings"  # what they say counts
 OWN = {"steps": Kind.CANARY, "share": Kind.AB, "sticky": Kind.AB}  # options that one strategy has
 
